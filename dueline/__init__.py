@@ -1,0 +1,71 @@
+"""Dueline's library: the words, the addresses, the contracts and the client of a distributed job scheduler.
+
+This package is what other services import, and all that the processes which run users' code import of ours. It knows
+Kafka, and nothing of Cassandra or of the processes of the platform. Its modules, from the bottom up:
+
+    errors, clock, states     words without behaviour
+    ids, triggers, job        what a job is
+    runs, commands            what becomes of it
+    address                   where it lives
+    contracts, json_form, codec    its form on the wire
+    client                    how to ask for it
+    registry, builtin, slot   how to perform it
+
+The names below are loaded when they are first used, so that importing the package is quick in a job's process.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dueline.client import AsyncClient, Client
+    from dueline.errors import DuelineError, InvalidJob, NotAccepted, NotFound, Unavailable
+    from dueline.job import Job, Priority, Retry
+    from dueline.registry import Run, executor_class
+    from dueline.triggers import Cron, Every, Once
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "DuelineError": "errors",
+    "InvalidJob": "errors",
+    "NotAccepted": "errors",
+    "NotFound": "errors",
+    "Unavailable": "errors",
+    "Job": "job",
+    "Priority": "job",
+    "Retry": "job",
+    "Run": "registry",
+    "executor_class": "registry",
+    "Cron": "triggers",
+    "Every": "triggers",
+    "Once": "triggers",
+}
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Cron",
+    "DuelineError",
+    "Every",
+    "InvalidJob",
+    "Job",
+    "NotAccepted",
+    "NotFound",
+    "Once",
+    "Priority",
+    "Retry",
+    "Run",
+    "Unavailable",
+    "executor_class",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dueline' has no attribute {name!r}")
+    value = getattr(import_module(f"dueline.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,261 @@
+"""Bytes to values and back, for every record that travels between processes.
+
+We write Avro in its single-object encoding: `C3 01`, the fingerprint of the writer's schema, the body. Submissions
+are also read as JSON; the first byte tells which it is. Instants travel as plain `long` milliseconds: a logical type
+would cost fastavro twice the time and say no more.
+"""
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from fastavro import schemaless_reader, schemaless_writer
+
+from dueline.clock import from_ms, to_ms
+from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
+from dueline.errors import InvalidJob, UndecodableRecord
+from dueline.job import Job, Priority, Retry, params_text
+from dueline.json_form import job_from_json
+from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
+from dueline.states import AttemptState
+from dueline.triggers import Cron, Every, Once, Trigger
+
+#: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
+SUBMISSION_LENGTH_MAX = 256_000
+CONFLUENT_MARK = b"\x00"
+
+Submission = Job | RetryCommand | ControlCommand
+
+
+def decode_submission(data: bytes) -> Submission:
+    """What a record of `jobs.submissions` asks for.
+
+    Raises UndecodableRecord for bytes that are no submission, InvalidJob for one with a field that is wrong.
+    """
+    if len(data) > SUBMISSION_LENGTH_MAX:
+        raise InvalidJob("submission", f"has {len(data)} bytes; at most {SUBMISSION_LENGTH_MAX} are accepted")
+    if data.startswith(SINGLE_OBJECT_MARK):
+        record, fields = decode(data)
+        if record not in _SUBMISSIONS:
+            raise UndecodableRecord(f"an Avro record {record} is no submission; send a JobSubmission")
+        submission: Submission = _SUBMISSIONS[record](fields)
+        return submission
+    if data.lstrip()[:1] == b"{":
+        try:
+            return job_from_json(json.loads(data))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UndecodableRecord(f"not valid JSON: {error}") from error
+    if data.startswith(CONFLUENT_MARK):
+        raise UndecodableRecord(
+            "Avro in Confluent's framing needs a schema registry, which is not connected; "
+            "send the single-object encoding (C3 01) or JSON"
+        )
+    raise UndecodableRecord("neither JSON ({) nor Avro in the single-object encoding (C3 01); see schemas/")
+
+
+def decode(data: bytes) -> tuple[str, dict[str, Any]]:
+    """The record's name and the fields of Avro bytes in single-object encoding, in the newest version of its schema."""
+    header_length = len(SINGLE_OBJECT_MARK) + FINGERPRINT_LENGTH
+    contract = all_contracts().get(data[:header_length])
+    if contract is None:
+        raise UndecodableRecord(
+            f"no schema has the fingerprint {data[2:header_length].hex()}; schemas/ has the known ones"
+        )
+    newest = latest(contract.record)
+    body = BytesIO(data)
+    body.seek(header_length)
+    try:
+        fields = schemaless_reader(body, contract.schema, None if newest is contract else newest.schema)
+    except Exception as error:  # a truncated or forged body meets fastavro with whatever its bytes lead to
+        raise UndecodableRecord(
+            f"the body is no {contract.record} of version {contract.version}: {error!r}"
+        ) from error
+    return contract.record, fields  # type: ignore[return-value]
+
+
+def encode(record: str, fields: Mapping[str, Any]) -> bytes:
+    """Avro bytes in single-object encoding, by the newest version of the record's schema."""
+    contract = latest(record)
+    body = BytesIO()
+    body.write(contract.header)
+    schemaless_writer(body, contract.schema, fields)
+    return body.getvalue()
+
+
+def encode_job(job: Job) -> bytes:
+    return encode("JobSubmission", job_fields(job))
+
+
+def encode_retry_command(command: RetryCommand) -> bytes:
+    return encode("RetryCommand", {"follows": command.follows, "run": _ready_run_fields(command.run)})
+
+
+def encode_control_command(command: ControlCommand) -> bytes:
+    fields = {"job_id": command.job_id, "action": command.action.value, "note": command.note}
+    return encode("ControlCommand", fields)
+
+
+def encode_ready_run(run: ReadyRun) -> bytes:
+    return encode("ReadyRun", _ready_run_fields(run))
+
+
+def decode_ready_run(data: bytes) -> ReadyRun:
+    return _ready_run(_fields_of("ReadyRun", data))
+
+
+def encode_run_event(event: RunEvent) -> bytes:
+    fields = {name: getattr(event, name) for name in RunEvent.__slots__}
+    return encode("RunEvent", fields | {"state": event.state.value, "priority": event.priority.value})
+
+
+def decode_run_event(data: bytes) -> RunEvent:
+    fields = _fields_of("RunEvent", data)
+    return RunEvent(
+        **fields | {"state": AttemptState(fields["state"]), "priority": Priority(fields["priority"])}
+    )
+
+
+def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
+    return encode("Heartbeat", {name: getattr(heartbeat, name) for name in Heartbeat.__slots__})
+
+
+def decode_heartbeat(data: bytes) -> Heartbeat:
+    fields = _fields_of("Heartbeat", data)
+    return Heartbeat(**fields | {"classes": tuple(fields["classes"])})
+
+
+def output_fields(output: Output) -> dict[str, Any]:
+    """The fields of a record in the output store's container files."""
+    return {name: getattr(output, name) for name in Output.__slots__} | {"state": output.state.value}
+
+
+def output_from_fields(fields: Mapping[str, Any]) -> Output:
+    return Output(**dict(fields) | {"state": AttemptState(fields["state"])})
+
+
+def job_fields(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "executor_class": job.executor_class,
+        "priority": job.priority.value,
+        "params": params_text(job.params),
+        "triggers": [_trigger_fields(trigger) for trigger in job.triggers],
+        "retry": _retry_fields(job.retry),
+        "timeout_ms": round(job.timeout_s * 1000),
+    }
+
+
+def _job(fields: Mapping[str, Any]) -> Job:
+    return Job(
+        id=fields["id"],
+        name=fields["name"],
+        executor_class=fields["executor_class"],
+        priority=Priority(fields["priority"]),
+        params=_params(fields["params"]),
+        triggers=tuple(_trigger(trigger) for trigger in fields["triggers"]),
+        retry=_retry(fields["retry"]),
+        timeout_s=fields["timeout_ms"] / 1000,
+    )
+
+
+def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
+    return RetryCommand(follows=fields["follows"], run=_ready_run(fields["run"]))
+
+
+def _control_command(fields: Mapping[str, Any]) -> ControlCommand:
+    return ControlCommand(job_id=fields["job_id"], action=Action(fields["action"]), note=fields["note"])
+
+
+_SUBMISSIONS = {"JobSubmission": _job, "RetryCommand": _retry_command, "ControlCommand": _control_command}
+
+
+def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
+    return {
+        "job_id": run.job_id,
+        "due_ms": run.due_ms,
+        "emit_ms": run.emit_ms,
+        "attempt": run.attempt,
+        "version": run.version,
+        "executor_class": run.executor_class,
+        "priority": run.priority.value,
+        "params": params_text(run.params),
+        "timeout_ms": run.timeout_ms,
+        "retry": _retry_fields(run.retry),
+        "name": run.name,
+        "recurring": run.recurring,
+    }
+
+
+def _ready_run(fields: dict[str, Any]) -> ReadyRun:
+    fields["priority"] = Priority(fields["priority"])
+    fields["params"] = _params(fields["params"])
+    fields["retry"] = _retry(fields["retry"])
+    return ReadyRun(**fields)
+
+
+def _retry_fields(retry: Retry) -> dict[str, Any]:
+    return {
+        "max_attempts": retry.max_attempts,
+        "backoff_ms": round(retry.backoff_s * 1000),
+        "factor": retry.factor,
+        "backoff_max_ms": round(retry.backoff_max_s * 1000),
+    }
+
+
+def _retry(fields: Mapping[str, Any]) -> Retry:
+    return Retry(
+        max_attempts=fields["max_attempts"],
+        backoff_s=fields["backoff_ms"] / 1000,
+        factor=fields["factor"],
+        backoff_max_s=fields["backoff_max_ms"] / 1000,
+    )
+
+
+def _params(text: str) -> Mapping[str, Any]:
+    try:
+        params = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidJob("params", f"not valid JSON: {error}") from error
+    if not isinstance(params, dict):
+        raise InvalidJob("params", f"must be a JSON object, such as {{}}, not {type(params).__name__}")
+    return params
+
+
+def _trigger_fields(trigger: Trigger) -> tuple[str, dict[str, Any]]:
+    """A branch of the union of triggers, named so that fastavro need not guess it."""
+    namespace = latest("JobSubmission").schema["name"].rpartition(".")[0]
+    if isinstance(trigger, Once):
+        return f"{namespace}.Once", {"at_ms": to_ms(trigger.at)}
+    assert isinstance(trigger, Every | Cron)
+    window = {
+        "start_ms": to_ms(trigger.start) if trigger.start else None,
+        "end_ms": to_ms(trigger.end) if trigger.end else None,
+    }
+    if isinstance(trigger, Every):
+        return f"{namespace}.Every", {"interval_ms": round(trigger.interval.total_seconds() * 1000), **window}
+    return f"{namespace}.Cron", {"expression": trigger.expression, "time_zone": trigger.time_zone, **window}
+
+
+def _trigger(fields: Mapping[str, Any]) -> Trigger:
+    try:
+        if "at_ms" in fields:
+            return Once(from_ms(fields["at_ms"]))
+        window = {
+            "start": None if fields["start_ms"] is None else from_ms(fields["start_ms"]),
+            "end": None if fields["end_ms"] is None else from_ms(fields["end_ms"]),
+        }
+        if "interval_ms" in fields:
+            return Every(from_ms(fields["interval_ms"]) - from_ms(0), **window)
+    except OverflowError:
+        raise InvalidJob("trigger", "a time lies outside the years 1 to 9999") from None
+    return Cron(fields["expression"], fields["time_zone"], **window)
+
+
+def _fields_of(record: str, data: bytes) -> dict[str, Any]:
+    found, fields = decode(data)
+    if found != record:
+        raise UndecodableRecord(f"a record {found} where a {record} was expected")
+    return fields

@@ -1,0 +1,159 @@
+"""A job: what somebody asks for, and the rules that make it valid."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from dueline.clock import from_ms
+from dueline.errors import InvalidJob
+from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
+from dueline.triggers import Every, Once, Trigger
+
+TIMEOUT_MAX_S = 300.0
+ATTEMPTS_MAX = 100
+TRIGGERS_MAX = 16
+BACKOFF_MAX_S = 24 * 3600.0
+#: Due times further away than this are refused: more likely a mistake of units than a plan.
+HORIZON_MS = 10 * 366 * 24 * 3600 * 1000
+
+
+class Priority(StrEnum):
+    """Which of the ready runs of one executor starts first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """What follows a failed attempt: up to `max_attempts` in all, each after a longer pause than the one before.
+
+    The pause before attempt n + 1 is `backoff_s * factor ** (n - 1)`, at most `backoff_max_s`, and up to a fifth of
+    it longer by chance, so that what failed together does not come back together.
+    """
+
+    #: The attempts in all, the first included: 1 means no retry.
+    max_attempts: int = 1
+    #: The pause before the second attempt, in seconds.
+    backoff_s: float = 1.0
+    #: What each pause is longer than the one before, as a factor.
+    factor: float = 2.0
+    #: The longest pause, in seconds.
+    backoff_max_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        _require_number("retry.max_attempts", self.max_attempts, 1, ATTEMPTS_MAX, whole=True)
+        _require_number("retry.backoff_s", self.backoff_s, 0, BACKOFF_MAX_S)
+        _require_number("retry.factor", self.factor, 1, 100)
+        _require_number("retry.backoff_max_s", self.backoff_max_s, 0, BACKOFF_MAX_S)
+
+    def pause_ms(self, attempt: int, chance: float | None = None) -> int | None:
+        """Milliseconds between the failure of attempt `attempt` (from 1) and the next; None if it was the last.
+
+        `chance` in [0, 1) takes the place of the random number.
+        """
+        if attempt >= self.max_attempts:
+            return None
+        exponent = min(attempt - 1, 64)  # beyond that every factor above 1 has reached the longest pause
+        pause_s = min(self.backoff_s * self.factor**exponent, self.backoff_max_s)
+        jitter = random.random() if chance is None else chance  # noqa: S311 (no secret)
+        return int(pause_s * (1 + jitter / 5) * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What somebody asks for. A value that exists is valid: making an invalid one raises `InvalidJob`."""
+
+    #: The registered code that performs the runs.
+    executor_class: str
+    #: A UUIDv7 or a name that the caller chose; None lets the platform make one.
+    id: str | None = None
+    #: What people call the job; free text for views, no address.
+    name: str = ""
+    priority: Priority = Priority.NORMAL
+    #: What the executor class is given: an object of JSON values.
+    params: Mapping[str, Any] = field(default_factory=dict)
+    #: When the job is due; none means once, at acceptance.
+    triggers: tuple[Trigger, ...] = ()
+    retry: Retry = field(default_factory=Retry)
+    #: After this many seconds an attempt is ended, its process tree included.
+    timeout_s: float = TIMEOUT_MAX_S
+
+    def __post_init__(self) -> None:
+        _require_text("executor_class", self.executor_class, 1)
+        if self.id is not None and not (
+            isinstance(self.id, str) and (is_generated(self.id) or is_name(self.id))
+        ):
+            raise InvalidJob(
+                "id", f"{self.id!r} must be 1 to {NAME_LENGTH_MAX} letters, digits or any of . _ : / -"
+            )
+        _require_text("name", self.name, 0)
+        if not isinstance(self.priority, Priority):
+            raise InvalidJob("priority", f"{self.priority!r} is not one of {', '.join(Priority)}")
+        if not isinstance(self.params, Mapping):
+            raise InvalidJob("params", f"must be an object, such as {{}}, not {type(self.params).__name__}")
+        if len(self.triggers) > TRIGGERS_MAX:
+            raise InvalidJob("triggers", f"there are {len(self.triggers)}; a job has at most {TRIGGERS_MAX}")
+        _require_number("timeout_s", self.timeout_s, 0.001, TIMEOUT_MAX_S)
+
+    @property
+    def recurring(self) -> bool:
+        """Whether the job can have more than one run."""
+        return len(self.triggers) > 1 or not all(isinstance(t, Once) for t in self.triggers)
+
+    def anchored(self, accepted_ms: int) -> "Job":
+        """The job with what its triggers leave open taken from the time of its acceptance, in ms."""
+        if not self.triggers:
+            return replace(self, triggers=(Once(from_ms(accepted_ms)),))
+        if not any(isinstance(t, Every) for t in self.triggers):
+            return self
+        return replace(self, triggers=tuple(t.anchored(accepted_ms) for t in self.triggers))
+
+    def next_ms(self, after_ms: int) -> int | None:
+        """The first due time of any trigger later than `after_ms`; triggers that coincide make one run."""
+        return min((due for t in self.triggers if (due := t.next_ms(after_ms)) is not None), default=None)
+
+    def first_ms(self, accepted_ms: int) -> int:
+        """The first due time of an anchored job. Raises InvalidJob if it never comes, or too late to be meant.
+
+        A single instant counts also when it is past: such a job is late, not wrong.
+        """
+        if len(self.triggers) == 1 and isinstance(self.triggers[0], Once):
+            due_ms = self.triggers[0].next_ms(-1)
+        else:
+            due_ms = self.next_ms(accepted_ms - 1)
+        if due_ms is None:
+            raise InvalidJob("trigger", "it is never due after its acceptance; check its dates and its end")
+        if due_ms > accepted_ms + HORIZON_MS:
+            raise InvalidJob(
+                "trigger",
+                f"first due {from_ms(due_ms):%Y-%m-%d}, in more than 10 years; give an earlier time",
+            )
+        return due_ms
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Parameters as JSON text. Raises InvalidJob for what JSON cannot hold."""
+    try:
+        return json.dumps(params, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidJob("params", f"must hold JSON values only: {error}") from error
+
+
+def _require_text(field_name: str, value: object, length_min: int) -> None:
+    if not isinstance(value, str) or not length_min <= len(value) <= NAME_LENGTH_MAX:
+        raise InvalidJob(
+            field_name, f"{value!r:.80} must be a text of {length_min} to {NAME_LENGTH_MAX} characters"
+        )
+
+
+def _require_number(field_name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise InvalidJob(
+            field_name, f"{value!r:.80} must be a {'whole ' if whole else ''}number from {low:g} to {high:g}"
+        )

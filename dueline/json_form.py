@@ -1,0 +1,135 @@
+"""A job as JSON, the form that people type and any Kafka client can send:
+
+    {"id": "nightly-report", "executor_class": "command", "params": {"argv": ["/bin/date"]}, "priority": "high",
+     "trigger": {"cron": "0 2 * * *", "time_zone": "Europe/Berlin"}, "timeout_s": 60, "retry": {"max_attempts": 3}}
+
+A trigger is `{"at": …}`, `{"every_s": …}` or `{"cron": …}`; times are ISO 8601 with an offset. `triggers` takes a
+list where `trigger` takes one.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any
+
+from dueline.errors import InvalidJob
+from dueline.job import Job, Priority, Retry
+from dueline.triggers import Cron, Every, Once, Trigger
+
+_JOB_FIELDS = (
+    "id",
+    "name",
+    "executor_class",
+    "priority",
+    "params",
+    "trigger",
+    "triggers",
+    "retry",
+    "timeout_s",
+)
+_RETRY_FIELDS = tuple(field.name for field in fields(Retry))
+_TRIGGER_FIELDS = {
+    "at": ("at",),
+    "every_s": ("every_s", "start", "end"),
+    "cron": ("cron", "time_zone", "start", "end"),
+}
+
+
+def job_from_json(source: object) -> Job:
+    """The job that a parsed JSON value describes. Raises InvalidJob, which names the field and the remedy."""
+    fields_given = dict(_object("submission", source, _JOB_FIELDS))
+    if "executor_class" not in fields_given:
+        raise InvalidJob("executor_class", "is missing; it names the code to run, such as command or http")
+    single, several = fields_given.pop("trigger", None), fields_given.pop("triggers", None)
+    if single is not None and several is not None:
+        raise InvalidJob("trigger", "give either trigger or triggers, not both")
+    if several is not None and not isinstance(several, list):
+        raise InvalidJob("triggers", "must be a list of triggers")
+    triggers = several if several is not None else [] if single is None else [single]
+    fields_given["triggers"] = tuple(trigger_from_json(trigger) for trigger in triggers)
+    # A null stands for a field left out: some encoders write every optional field.
+    fields_given = {name: value for name, value in fields_given.items() if value is not None}
+    if "priority" in fields_given:
+        fields_given["priority"] = priority_from_text(fields_given["priority"])
+    if "retry" in fields_given:
+        fields_given["retry"] = Retry(**_object("retry", fields_given["retry"], _RETRY_FIELDS))
+    return Job(**fields_given)
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """The JSON value of a job, with all its fields, such that `job_from_json` gives the same job again."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "executor_class": job.executor_class,
+        "priority": job.priority.value,
+        "params": dict(job.params),
+        "triggers": [trigger_to_json(trigger) for trigger in job.triggers],
+        "retry": {name: getattr(job.retry, name) for name in _RETRY_FIELDS},
+        "timeout_s": job.timeout_s,
+    }
+
+
+def trigger_from_json(source: object) -> Trigger:
+    kinds = [kind for kind in _TRIGGER_FIELDS if isinstance(source, Mapping) and kind in source]
+    if len(kinds) != 1:
+        raise InvalidJob("trigger", 'must be one of {"at": …}, {"every_s": …} and {"cron": …}')
+    kind = kinds[0]
+    given = _object("trigger", source, _TRIGGER_FIELDS[kind])
+    if kind == "at":
+        return Once(_moment("trigger.at", given["at"]))
+    window = {
+        name: _moment(f"trigger.{name}", given[name])
+        for name in ("start", "end")
+        if given.get(name) is not None
+    }
+    if kind == "cron":
+        return Cron(given["cron"], given.get("time_zone") or "UTC", **window)
+    return Every(_seconds("trigger.every_s", given["every_s"]), **window)
+
+
+def trigger_to_json(trigger: Trigger) -> dict[str, Any]:
+    if isinstance(trigger, Once):
+        return {"at": trigger.at.isoformat()}
+    if isinstance(trigger, Every):
+        form: dict[str, Any] = {"every_s": trigger.interval.total_seconds()}
+    else:
+        assert isinstance(trigger, Cron)
+        form = {"cron": trigger.expression, "time_zone": trigger.time_zone}
+    window = {name: moment.isoformat() for name in ("start", "end") if (moment := getattr(trigger, name))}
+    return form | window
+
+
+def priority_from_text(text: object) -> Priority:
+    try:
+        return Priority(text)
+    except ValueError:
+        raise InvalidJob("priority", f"{text!r} is not one of {', '.join(Priority)}") from None
+
+
+def _object(field: str, source: object, known: Collection[str]) -> Mapping[str, Any]:
+    if not isinstance(source, Mapping):
+        raise InvalidJob(field, f"must be a JSON object, not {type(source).__name__}")
+    for name in source:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise InvalidJob(name if field == "submission" else f"{field}.{name}", f"is not known; {hint}")
+    return source
+
+
+def _moment(field: str, text: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InvalidJob(field, f"{text!r} is no ISO 8601 time, such as 2030-01-31T02:00:00+01:00") from None
+    if moment.tzinfo is None:
+        raise InvalidJob(field, f"{text!r} has no offset from UTC; add one, such as Z or +01:00")
+    return moment
+
+
+def _seconds(field: str, value: object) -> timedelta:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 10 * 366 * 86_400:
+        raise InvalidJob(field, f"{value!r} must be a number of seconds, from 1 to ten years")
+    return timedelta(seconds=value)

@@ -1,0 +1,123 @@
+"""What the platform says about runs: the records of the ready topics, of `jobs.runs` and of `jobs.executors`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dueline.ids import run_id
+from dueline.job import Priority, Retry
+from dueline.states import AttemptState, RunState, run_state_after
+
+#: What names one try of one run, everywhere: the run id and the attempt, from 1.
+RunKey = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyRun:
+    """An attempt that may start: all that its execution needs. Published on `jobs.ready.*`."""
+
+    job_id: str
+    #: The due time that the run is for.
+    due_ms: int
+    #: When it was to be emitted: the due time, or the acceptance if that came later, or the time of the retry.
+    emit_ms: int
+    #: Which try of the run this is, from 1.
+    attempt: int
+    #: The submissions offset of the definition that asked for it.
+    version: int
+    executor_class: str
+    priority: Priority
+    params: Mapping[str, Any]
+    timeout_ms: int
+    retry: Retry
+    name: str = ""
+    #: Whether its job can have more runs.
+    recurring: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return run_id(self.job_id, self.due_ms)
+
+    @property
+    def key(self) -> RunKey:
+        return self.run_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """What became of an attempt. Published on `jobs.runs`."""
+
+    job_id: str
+    due_ms: int
+    attempt: int
+    version: int
+    state: AttemptState
+    #: When the event was made, by the clock of who made it.
+    at_ms: int
+    executor_class: str
+    priority: Priority
+    recurring: bool
+    #: Who performed it; empty for what ended before emission.
+    executor: str = ""
+    #: The owner epoch of the shard at its executor; 0 before there is one.
+    epoch: int = 0
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    #: When the next attempt is due, if one follows.
+    retry_ms: int | None = None
+    #: Why it ended as it did, for people.
+    reason: str = ""
+    #: Of the process, for executor classes that have one; negative is the signal that ended it.
+    exit_status: int | None = None
+    #: Where the output lies in the output store; empty when there is none.
+    output: str = ""
+
+    @property
+    def run_id(self) -> str:
+        return run_id(self.job_id, self.due_ms)
+
+    @property
+    def key(self) -> RunKey:
+        return self.run_id, self.attempt
+
+    @property
+    def run_state(self) -> RunState:
+        return run_state_after(self.state, self.retry_ms is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """That an executor is there, and what it can do. Published on `jobs.executors` every few seconds."""
+
+    executor: str
+    host: str
+    pid: int
+    started_ms: int
+    at_ms: int
+    slots: int
+    #: How many runs it performs right now.
+    running: int
+    #: The executor classes that it has.
+    classes: tuple[str, ...] = field(default_factory=tuple)
+    #: False in its last heartbeat before it stops.
+    alive: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What an attempt wrote, as it lies in the output store."""
+
+    run_id: str
+    attempt: int
+    state: AttemptState
+    started_ms: int
+    ended_ms: int
+    exit_status: int | None = None
+    #: The value that the executor class returned, as JSON text; empty when it returned none.
+    result: str = ""
+    #: The error with its trace, for people; empty after a success.
+    error: str = ""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    #: Bytes that were written beyond the limit and not kept.
+    bytes_dropped: int = 0
