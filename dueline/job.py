@@ -60,7 +60,7 @@ class Retry:
             return None
         exponent = min(attempt - 1, 64)  # beyond that every factor above 1 has reached the longest pause
         pause_s = min(self.backoff_s * self.factor**exponent, self.backoff_max_s)
-        jitter = random.random() if chance is None else chance  # noqa: S311 (no secret)
+        jitter = random.random() if chance is None else chance
         return int(pause_s * (1 + jitter / 5) * 1000)
 
 

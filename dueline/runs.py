@@ -87,16 +87,20 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """That an executor is there, and what it can do. Published on `jobs.executors` every few seconds."""
+    """That a process is there, and what it can do. Published on `jobs.executors` every few seconds."""
 
+    #: Its id, a new one for each start.
     executor: str
+    #: What it is: executor, scheduler or ledger.
+    role: str = "executor"
     host: str
     pid: int
     started_ms: int
     at_ms: int
-    slots: int
+    #: How many runs it can perform at once.
+    slots: int = 0
     #: How many runs it performs right now.
-    running: int
+    running: int = 0
     #: The executor classes that it has.
     classes: tuple[str, ...] = field(default_factory=tuple)
     #: False in its last heartbeat before it stops.

@@ -17,8 +17,8 @@ from dueline.errors import DuelineError
 
 PREFIX = "DUELINE_"
 
-NOT_SETTINGS = frozenset({"DUELINE_READY_FILE"})
-"""Variables of our own that say something else: see infra/local/platform.py."""
+NOT_SETTINGS = frozenset({f"{PREFIX}{name}" for name in ("READY_FILE", "RUN_ID", "JOB_ID", "ATTEMPT", "DUE")})
+"""Variables of our own that say something else: see infra/local/platform.py, and dueline/builtin.py for a job's."""
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Heap = Annotated[str, Field(pattern=r"^\d+[mg]$")]
@@ -33,6 +33,7 @@ class Settings(BaseSettings):
 
     keyspace: str = Field("dueline", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Keyspace of all tables.")
     partitions: int = Field(16, ge=1, le=1_024, description="Shards, fixed when the topics are made.")
+    replication: int = Field(1, ge=1, le=9, description="Copies of every record and row; 3 on a cluster.")
     slots: int = Field(2, ge=1, le=1_024, description="Runs at once in the executor that `make up` starts.")
 
     data: Path = Field(

@@ -1,0 +1,164 @@
+"""A session with Cassandra for asyncio: prepared statements, batches to one partition, a limit on what is under way.
+
+The driver reports each answer on its own thread and swallows what a callback raises. Answers are gathered in a deque
+and the event loop is woken once a burst.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, ReadTimeout, WriteTimeout
+from cassandra import Unavailable as NotEnoughReplicas
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.query import BatchStatement, BatchType, PreparedStatement, named_tuple_factory
+
+from dueline.errors import Unavailable
+from infra.settings import Settings
+from infra.statements import Statement
+
+#: What passes by itself: the statement may be sent again, since all are idempotent.
+PASSING = (NoHostAvailable, NotEnoughReplicas, OperationTimedOut, ReadTimeout, WriteTimeout)
+#: More requests under way bring no more throughput and only queue inside Cassandra.
+UNDER_WAY_MAX = 192
+#: Rows in one batch to one partition: beyond about this many a batch gains nothing more.
+BATCH_ROWS_MAX = 64
+
+Call = tuple[Statement, Sequence[Any]]
+
+
+class Session:
+    """Runs the platform's statements. Made by `connect`, inside a running event loop, after any fork."""
+
+    def __init__(self, cluster: Cluster, session: Any, prepared: dict[Statement, PreparedStatement]) -> None:
+        self._cluster = cluster
+        self._session = session
+        self._prepared = prepared
+        self._loop = asyncio.get_running_loop()
+        self._slots = asyncio.Semaphore(UNDER_WAY_MAX)
+        self._answers: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._waking = False
+
+    async def run(self, statement: Statement, *values: Any) -> list[Any]:
+        """The rows that one statement answers with."""
+        return await self._send(self._prepared[statement].bind(values))
+
+    async def run_batch(self, calls: Sequence[Call]) -> None:
+        """Write rows that lie in one partition, in unlogged batches."""
+        pieces = [calls[i : i + BATCH_ROWS_MAX] for i in range(0, len(calls), BATCH_ROWS_MAX)]
+        await together(self._send(self._batch(piece)) for piece in pieces)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._cluster.shutdown)
+
+    def _batch(self, calls: Sequence[Call]) -> Any:
+        if len(calls) == 1:
+            statement, values = calls[0]
+            return self._prepared[statement].bind(values)
+        batch = BatchStatement(batch_type=BatchType.UNLOGGED)
+        for statement, values in calls:
+            batch.add(self._prepared[statement].bind(values))
+        batch.is_idempotent = True
+        return batch
+
+    async def _send(self, bound: Any) -> list[Any]:
+        async with self._slots:
+            waiter: asyncio.Future[Any] = self._loop.create_future()
+            answer = self._session.execute_async(bound)
+            answer.add_callbacks(
+                callback=lambda rows: self._answered(waiter, rows, None),
+                errback=lambda error: self._answered(waiter, None, error),
+            )
+            return await waiter or []
+
+    def _answered(self, waiter: "asyncio.Future[Any]", rows: Any, error: BaseException | None) -> None:
+        self._answers.append((waiter, rows, error))
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        self._waking = False
+        while self._answers:
+            waiter, rows, error = self._answers.popleft()
+            if waiter.done():  # cancelled while it waited
+                continue
+            if error is None:
+                waiter.set_result(rows)
+            else:
+                waiter.set_exception(error)
+
+
+async def connect(settings: Settings) -> Session:
+    """A session with all statements prepared. Raises Unavailable when Cassandra does not answer."""
+
+    def work() -> tuple[Cluster, Any, dict[Statement, PreparedStatement]]:
+        cluster = _cluster(settings)
+        with _said_plainly(cluster, settings):
+            session = cluster.connect(settings.keyspace)
+            return cluster, session, {s: _prepare(session, s) for s in Statement}
+
+    return Session(*await asyncio.to_thread(work))
+
+
+def ensure_tables(settings: Settings) -> None:
+    """Create the keyspace and the tables that are missing. Raises Unavailable when Cassandra does not answer."""
+    script = (Path(__file__).parent / "tables.cql").read_text("utf-8")
+    script = script.format(keyspace=settings.keyspace, replication=settings.replication)
+    script = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("--"))
+    cluster = _cluster(settings)
+    with _said_plainly(cluster, settings):
+        session = cluster.connect()
+        for statement in filter(str.strip, script.split(";")):
+            session.execute(statement, timeout=60)
+    cluster.shutdown()
+
+
+async def together(writes: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Await all; when one fails, still wait for the others before raising, so that nothing is left under way."""
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _cluster(settings: Settings) -> Cluster:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy()),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+        row_factory=named_tuple_factory,
+        request_timeout=10,
+    )
+    hosts = [host.rpartition(":") for host in settings.cassandra.split(",")]
+    return Cluster(
+        [host for host, _, _ in hosts],
+        port=int(hosts[0][2]),
+        protocol_version=5,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        # A server that comes back is to be used at once; the driver's default backs off to ten minutes.
+        reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
+        connect_timeout=5,
+    )
+
+
+def _prepare(session: Any, statement: Statement) -> PreparedStatement:
+    prepared: PreparedStatement = session.prepare(statement.value)
+    prepared.is_idempotent = True
+    return prepared
+
+
+@contextmanager
+def _said_plainly(cluster: Cluster, settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (DriverException, NoHostAvailable) as error:
+        cluster.shutdown()
+        raise Unavailable(
+            f"Cassandra does not answer at {settings.cassandra}, or its keyspace {settings.keyspace} is not made: "
+            f"{error}; is it up? (make up)"
+        ) from error

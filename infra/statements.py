@@ -1,0 +1,94 @@
+"""All CQL of the platform, named and described. The tables are in tables.cql.
+
+Each statement is prepared once a session and is idempotent: it may be sent again after a time-out.
+"""
+
+from enum import StrEnum
+
+
+class Statement(StrEnum):
+    """Names of tables are qualified by the session's keyspace."""
+
+    # -- scheduler: jobs and schedule ------------------------------------------------------------------------------
+
+    #: A job as accepted. The write timestamp is its version + 1, so a replay writes the same cell.
+    SAVE_JOB = """
+        INSERT INTO jobs (bucket, shard, job_id, version, accepted_ms, definition, state, reason)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+    #: What the scheduler knows of one job.
+    FIND_JOB = """
+        SELECT version, accepted_ms, definition, state FROM jobs WHERE bucket = ? AND shard = ? AND job_id = ?"""
+    #: That a bucket of generated ids is not empty.
+    SAVE_BUCKET = "INSERT INTO buckets (day, bucket) VALUES (?, ?)"
+    #: An attempt to come.
+    SAVE_ROW = """
+        INSERT INTO schedule (minute, shard, emit_ms, run_id, attempt, priority, run, definition)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+    #: The next rows of a bucket behind a position, in the order of emission.
+    READ_ROWS = """
+        SELECT emit_ms, run_id, attempt, priority, run, definition FROM schedule
+        WHERE minute = ? AND shard = ? AND (emit_ms, run_id, attempt) > (?, ?, ?) LIMIT ?"""
+    #: A bucket that has been emitted, whole.
+    DELETE_BUCKET = "DELETE FROM schedule WHERE minute = ? AND shard = ?"
+
+    # -- scheduler: the shard row ----------------------------------------------------------------------------------
+
+    READ_SHARD = """
+        SELECT epoch, owner, cursor_ms, submissions, ready_high, ready_normal, ready_low FROM shards WHERE shard = ?"""
+    #: The first owner of a shard.
+    CREATE_SHARD = """
+        INSERT INTO shards (shard, epoch, owner, cursor_ms, submissions, ready_high, ready_normal, ready_low)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS"""
+    #: The next owner of a shard, if nobody else has taken it meanwhile.
+    TAKE_SHARD = "UPDATE shards SET epoch = ?, owner = ? WHERE shard = ? IF epoch = ?"
+    #: How far the owner is, if it still is the owner.
+    SAVE_SHARD = """
+        UPDATE shards SET cursor_ms = ?, submissions = ?, ready_high = ?, ready_normal = ?, ready_low = ?
+        WHERE shard = ? IF epoch = ? AND owner = ?"""
+
+    # -- ledger ----------------------------------------------------------------------------------------------------
+
+    #: How an attempt stands, by its event's offset + 1 as the write timestamp.
+    SAVE_RUN = """
+        INSERT INTO runs (minute, shard, run_id, attempt, state, executor_class, priority, version, executor, epoch,
+                          started_ms, ended_ms, retry_ms, reason, exit_status, output)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+    #: How a job's latest attempt stands, likewise.
+    SAVE_LAST_RUN = """
+        UPDATE jobs USING TIMESTAMP ?
+        SET last_due_ms = ?, last_attempt = ?, last_state = ?, last_started_ms = ?, last_ended_ms = ?,
+            last_retry_ms = ?, last_executor = ?
+        WHERE bucket = ? AND shard = ? AND job_id = ?"""
+    #: That a recurring job has attempts for a due time.
+    SAVE_HISTORY = "INSERT INTO history (job_id, period, due_ms) VALUES (?, ?, ?)"
+    #: The latest heartbeat of a process.
+    SAVE_HEARTBEAT = """
+        INSERT INTO executors (role, executor, host, pid, started_ms, at_ms, slots, running, classes, alive)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+
+    # -- views -----------------------------------------------------------------------------------------------------
+
+    #: Everything about one job.
+    VIEW_JOB = """
+        SELECT job_id, version, accepted_ms, definition, state, reason, last_due_ms, last_attempt, last_state,
+               last_started_ms, last_ended_ms, last_retry_ms, last_executor
+        FROM jobs WHERE bucket = ? AND shard = ? AND job_id = ?"""
+    #: The jobs of a bucket and shard, newest first, behind a job id.
+    VIEW_JOBS = """
+        SELECT job_id, version, accepted_ms, definition, state, reason, last_due_ms, last_attempt, last_state,
+               last_started_ms, last_ended_ms, last_retry_ms, last_executor
+        FROM jobs WHERE bucket = ? AND shard = ? AND job_id < ? LIMIT ?"""
+    #: The buckets of a day that are not empty, newest first.
+    VIEW_BUCKETS = "SELECT bucket FROM buckets WHERE day = ? AND bucket <= ?"
+    #: The days that have buckets, in no order.
+    VIEW_DAYS = "SELECT DISTINCT day FROM buckets"
+    #: The attempts of one run.
+    VIEW_ATTEMPTS = """
+        SELECT run_id, attempt, state, executor_class, priority, version, executor, epoch, started_ms, ended_ms,
+               retry_ms, reason, exit_status, output
+        FROM runs WHERE minute = ? AND shard = ? AND run_id = ?"""
+    #: The due times of a recurring job in a period, latest first, before a due time.
+    VIEW_HISTORY = "SELECT due_ms FROM history WHERE job_id = ? AND period = ? AND due_ms < ? LIMIT ?"
+    #: The processes of a role.
+    VIEW_EXECUTORS = """
+        SELECT executor, host, pid, started_ms, at_ms, slots, running, classes, alive FROM executors WHERE role = ?"""

@@ -1,0 +1,298 @@
+"""Cassandra in the words of the domain: what the scheduler and the ledger write, and what the scheduler reads.
+
+Writes that must not be lost (`persist`) are sent again until they succeed: the record that they go by stays
+unacknowledged meanwhile, so an outage of Cassandra delays and loses nothing.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import stamina
+
+from dueline.address import bucket_of, minute_of, shard_of
+from dueline.errors import OwnershipLost
+from dueline.job import Priority
+from dueline.runs import Heartbeat, RunEvent
+from dueline.states import AttemptState, JobState
+from infra.cassandra import PASSING, Call, Session, together
+from infra.statements import Statement
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Minutes in a day, and in a period of `history`: thirty days, so a job due each second has 2.6 million rows in one.
+DAY, PERIOD = 24 * 60, 30 * 24 * 60
+
+#: Where a row of the schedule stands in the order of emission: emit time, run id, attempt.
+Position = tuple[int, str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledRun:
+    """A row of the schedule: an attempt to come, with its ready event as it will be sent."""
+
+    emit_ms: int
+    run_id: str
+    attempt: int
+    priority: Priority
+    #: The ready event, encoded.
+    run: bytes
+    #: The encoded definition of a job with more runs to come; None where none follows.
+    definition: bytes | None = None
+
+    @property
+    def position(self) -> Position:
+        return self.emit_ms, self.run_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """What the scheduler says of a job."""
+
+    job_id: str
+    #: The submissions offset of the definition.
+    version: int
+    #: When it was first accepted.
+    accepted_ms: int
+    #: The encoded job with its triggers anchored; None for a rejected one.
+    definition: bytes | None
+    state: JobState = JobState.ACTIVE
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRow:
+    """Who owns a shard's wheel and how far it is. See `stream_processors.scheduler`."""
+
+    shard: int
+    #: Grows by one with each owner.
+    epoch: int
+    owner: str
+    #: Every row with an earlier emit time is acknowledged by a ready topic.
+    cursor_ms: int
+    #: Every submission below this offset is satisfied.
+    submissions: int
+    #: In each ready partition, no record of a run beyond the cursor or of a later submission lies below this offset.
+    ready: Mapping[Priority, int]
+
+
+class Store:
+    """The verbs of scheduler and ledger. Every one raises the driver's error unless it says that it persists."""
+
+    def __init__(self, session: Session, shards: int) -> None:
+        self._session = session
+        self._shards = shards
+        self._buckets_saved: set[int] = set()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    # -- the schedule ----------------------------------------------------------------------------------------------
+
+    async def save_rows(self, shard: int, rows: Iterable[ScheduledRun]) -> None:
+        """Make attempts to come durable. Persists."""
+        homes: defaultdict[int, list[Call]] = defaultdict(list)
+        for row in rows:
+            minute = minute_of(row.emit_ms)
+            values = (minute, shard, *row.position, row.priority.value, row.run, row.definition)
+            homes[minute].append((Statement.SAVE_ROW, values))
+        await persist("rows of the schedule", lambda: self._write(homes.values()))
+
+    async def read_rows(self, minute: int, shard: int, behind: Position, limit: int) -> list[ScheduledRun]:
+        """The next rows of a bucket behind a position, in the order of emission, at most `limit`."""
+        rows = await self._session.run(Statement.READ_ROWS, minute, shard, *behind, limit)
+        return [
+            ScheduledRun(
+                emit_ms=row.emit_ms,
+                run_id=row.run_id,
+                attempt=row.attempt,
+                priority=Priority(row.priority),
+                run=row.run,
+                definition=row.definition,
+            )
+            for row in rows
+        ]
+
+    async def delete_bucket(self, minute: int, shard: int) -> None:
+        await self._session.run(Statement.DELETE_BUCKET, minute, shard)
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    async def save_jobs(self, shard: int, jobs: Iterable[JobRow]) -> None:
+        """Make definitions durable and visible. Persists."""
+        homes: defaultdict[int, list[Call]] = defaultdict(list)
+        for job in jobs:
+            bucket = bucket_of(job.job_id)
+            values = (
+                bucket,
+                shard,
+                job.job_id,
+                job.version,
+                job.accepted_ms,
+                job.definition,
+                job.state.value,
+            )
+            homes[bucket].append((Statement.SAVE_JOB, (*values, job.reason, job.version + 1)))
+        new = {bucket for bucket in homes if bucket >= 0} - self._buckets_saved
+        index: list[list[Call]] = [[(Statement.SAVE_BUCKET, (bucket // DAY, bucket))] for bucket in new]
+        writes = [*homes.values(), *index]
+        await persist("jobs", lambda: self._write(writes))
+        if len(self._buckets_saved) > DAY:  # jobs come with ids of about now: the old ones are not met again
+            self._buckets_saved.clear()
+        self._buckets_saved |= new
+
+    async def find_job(self, job_id: str) -> JobRow | None:
+        """What the scheduler has said of a job, if anything. Persists."""
+        address = (bucket_of(job_id), self._shard_of(job_id), job_id)
+        rows = await persist("a job", lambda: self._session.run(Statement.FIND_JOB, *address))
+        if not rows or rows[0].version is None:  # a row without a version was made by the ledger alone
+            return None
+        row = rows[0]
+        return JobRow(
+            job_id=job_id,
+            version=row.version,
+            accepted_ms=row.accepted_ms,
+            definition=row.definition,
+            state=JobState(row.state),
+        )
+
+    async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, AttemptState] | None:
+        """The latest attempt of a run that the ledger knows, and how it stands. Persists."""
+        home = (minute_of(due_ms), self._shard_of(job_id), run_id)
+        rows = await persist("a run", lambda: self._session.run(Statement.VIEW_ATTEMPTS, *home))
+        return (rows[-1].attempt, AttemptState(rows[-1].state)) if rows else None
+
+    # -- the shard row ---------------------------------------------------------------------------------------------
+
+    async def take_shard(self, shard: int, owner: str, first: ShardRow) -> ShardRow:
+        """Become the owner of a shard, with the next epoch; `first` is its row if it has none yet. Persists."""
+        return await persist(f"shard {shard}", lambda: self._take_shard(shard, owner, first))
+
+    async def save_shard(self, row: ShardRow) -> None:
+        """Store how far the owner is. Raises OwnershipLost if another process has taken the shard."""
+        values = (row.cursor_ms, row.submissions, *_ready_offsets(row))
+        applied = await self._session.run(Statement.SAVE_SHARD, *values, row.shard, row.epoch, row.owner)
+        if not applied[0].applied:
+            raise OwnershipLost(f"shard {row.shard} has another owner than {row.owner} of epoch {row.epoch}")
+
+    async def read_shard(self, shard: int) -> ShardRow | None:
+        rows = await self._session.run(Statement.READ_SHARD, shard)
+        return _shard_row(shard, rows[0]) if rows else None
+
+    async def _take_shard(self, shard: int, owner: str, first: ShardRow) -> ShardRow:
+        while True:
+            found = await self.read_shard(shard)
+            if found is None:
+                values = (
+                    shard,
+                    first.epoch,
+                    owner,
+                    first.cursor_ms,
+                    first.submissions,
+                    *_ready_offsets(first),
+                )
+                applied = await self._session.run(Statement.CREATE_SHARD, *values)
+                taken = replace(first, owner=owner)
+            else:
+                taken = replace(found, epoch=found.epoch + 1, owner=owner)
+                applied = await self._session.run(
+                    Statement.TAKE_SHARD, taken.epoch, owner, shard, found.epoch
+                )
+            if applied[0].applied:
+                return taken
+            log.info("shard taken by another process", extra={"action": "shard_race", "shard": shard})
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    async def save_events(self, shard: int, events: Sequence[tuple[int, RunEvent]]) -> None:
+        """Record what became of attempts, given with the offsets of their events in one partition. Persists."""
+        runs: defaultdict[int, list[Call]] = defaultdict(list)
+        jobs: defaultdict[int, dict[str, Call]] = defaultdict(dict)
+        history: list[list[Call]] = []
+        for offset, event in events:
+            minute, bucket = minute_of(event.due_ms), bucket_of(event.job_id)
+            runs[minute].append((Statement.SAVE_RUN, _run_values(minute, shard, event, offset + 1)))
+            # The last of several events of a job is the one that counts.
+            values = _last_run_values(event, offset + 1)
+            jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, (*values, bucket, shard, event.job_id))
+            if event.recurring:
+                values = (event.job_id, minute // PERIOD, event.due_ms)
+                history.append([(Statement.SAVE_HISTORY, values)])
+        writes = [*runs.values(), *(list(calls.values()) for calls in jobs.values()), *history]
+        await persist("run events", lambda: self._write(writes))
+
+    async def save_heartbeat(self, offset: int, beat: Heartbeat) -> None:
+        """Record that a process is there. Persists."""
+        values = (
+            beat.host,
+            beat.pid,
+            beat.started_ms,
+            beat.at_ms,
+            beat.slots,
+            beat.running,
+            list(beat.classes),
+        )
+        values = (beat.role, beat.executor, *values, beat.alive, offset + 1)
+        await persist("a heartbeat", lambda: self._session.run(Statement.SAVE_HEARTBEAT, *values))
+
+    async def _write(self, homes: Iterable[Sequence[Call]]) -> None:
+        await together(self._session.run_batch(calls) for calls in homes)
+
+    def _shard_of(self, job_id: str) -> int:
+        return shard_of(job_id, self._shards)
+
+
+async def persist(what: str, action: Callable[[], Awaitable[T]]) -> T:
+    """Repeat an action until Cassandra answers it, with growing pauses of at most two seconds."""
+    async for attempt in stamina.retry_context(on=PASSING, attempts=None, timeout=None, wait_max=2.0):
+        with attempt:
+            if attempt.num > 1:
+                log.warning("Cassandra did not take %s, trying again", what, extra={"action": "store_retry"})
+            return await action()
+    raise AssertionError("unreachable: the attempts are not limited")
+
+
+def _ready_offsets(row: ShardRow) -> tuple[int, ...]:
+    return tuple(row.ready[priority] for priority in Priority)
+
+
+def _shard_row(shard: int, row: Any) -> ShardRow:
+    offsets = (row.ready_high, row.ready_normal, row.ready_low)
+    return ShardRow(
+        shard=shard,
+        epoch=row.epoch,
+        owner=row.owner,
+        cursor_ms=row.cursor_ms,
+        submissions=row.submissions,
+        ready=dict(zip(Priority, offsets, strict=True)),
+    )
+
+
+def _run_values(minute: int, shard: int, event: RunEvent, timestamp: int) -> tuple[Any, ...]:
+    return (
+        minute,
+        shard,
+        event.run_id,
+        event.attempt,
+        event.state.value,
+        event.executor_class,
+        event.priority.value,
+        event.version,
+        event.executor,
+        event.epoch,
+        event.started_ms,
+        event.ended_ms,
+        event.retry_ms,
+        event.reason,
+        event.exit_status,
+        event.output,
+        timestamp,
+    )
+
+
+def _last_run_values(event: RunEvent, timestamp: int) -> tuple[Any, ...]:
+    times = (event.started_ms, event.ended_ms, event.retry_ms)
+    return timestamp, event.due_ms, event.attempt, event.state.value, *times, event.executor
