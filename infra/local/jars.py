@@ -35,7 +35,7 @@ def jars_of(server: str, pom: Path, cache: Path, say: Callable[[str], None]) -> 
 def _fetch(server: str, maven: Path, pom: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as scratch:
         jars = Path(scratch, "jars")
-        command = [maven, "--quiet", "--batch-mode", "--strict-checksums", "--file", pom]
+        command = [str(maven), "--quiet", "--batch-mode", "--strict-checksums", "--file", str(pom)]
         command += ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
         log = folder.parent / f"maven-{server}.log"
         with log.open("w") as output:

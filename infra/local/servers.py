@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -24,6 +24,8 @@ from infra.local.background import Background, last_lines
 from infra.local.checks import check_disk, check_port, find_java
 from infra.local.jars import jars_of
 from infra.settings import Settings
+
+T = TypeVar("T")
 
 Say = Callable[[str], None]
 """Tells a person what is going on."""
@@ -82,7 +84,8 @@ class Server(ABC):
         return []
 
     def prepare(self, java: Path, class_path: str) -> None:
-        """What must be done before each start."""
+        """What must be done before each start, if anything."""
+        return
 
     def start(self) -> None:
         """Start it, unless it runs. Raises Unavailable, with the remedy, where the machine lacks something."""
@@ -188,9 +191,9 @@ class KafkaServer(Server):
         if (self.data / "data" / "meta.properties").exists():
             return
         self._say("formatting its storage")
-        command = [java, *self.java_options(Path()), "-cp", class_path, "kafka.tools.StorageTool"]
+        command = [str(java), *self.java_options(Path()), "-cp", class_path, "kafka.tools.StorageTool"]
         command += ["format", "--cluster-id", "ZHVlbGluZS1sb2NhbC0wMQ", "--ignore-formatted"]
-        command += ["--config", self.config / "server.properties"]
+        command += ["--config", *self.arguments()]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise Unavailable(
@@ -262,9 +265,14 @@ class CassandraServer(Server):
 
 def servers_of(settings: Settings, say: Say = lambda _: None) -> tuple[KafkaServer, CassandraServer]:
     """Both servers; what they have to say is said with their names."""
-    kafka = KafkaServer(settings, lambda text: say(f"{'kafka':<10} {text}"))
-    cassandra = CassandraServer(settings, lambda text: say(f"{'cassandra':<10} {text}"))
-    return kafka, cassandra
+    return KafkaServer(settings, labelled(say, "kafka")), CassandraServer(
+        settings, labelled(say, "cassandra")
+    )
+
+
+def labelled(say: Say, name: str) -> Say:
+    """The same, with a name in front."""
+    return lambda text: say(f"{name:<10} {text}")
 
 
 def start_servers(settings: Settings, say: Say = lambda _: None) -> None:
@@ -274,17 +282,18 @@ def start_servers(settings: Settings, say: Say = lambda _: None) -> None:
         server.start()
         server.wait_until_up()
 
-    _at_once(bring_up, servers_of(settings, say))
+    at_once(bring_up, servers_of(settings, say))
 
 
 def stop_servers(settings: Settings, say: Say = lambda _: None) -> None:
     """Stop both at once, and return when both have ended."""
-    _at_once(lambda server: server.stop(), servers_of(settings, say))
+    at_once(Server.stop, servers_of(settings, say))
 
 
-def _at_once(work: Callable[[Server], None], servers: Iterable[Server]) -> None:
+def at_once(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do the same for each, all at once; the first failure is raised when all have ended."""
     with ThreadPoolExecutor() as pool:
-        for outcome in [pool.submit(work, server) for server in servers]:
+        for outcome in [pool.submit(work, item) for item in items]:
             outcome.result()
 
 
