@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import threading
-import uuid
 
 NAME_LENGTH_MAX = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*\Z")
@@ -71,4 +70,5 @@ def parse_run_id(text: str) -> tuple[str, int]:
 
 
 def _uuid7(ms: int, a: int, b: int) -> str:
-    return str(uuid.UUID(int=ms << 80 | 0x7 << 76 | a << 64 | 0b10 << 62 | b))
+    text = f"{ms << 80 | 0x7 << 76 | a << 64 | 0b10 << 62 | b:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
