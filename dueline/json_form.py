@@ -103,7 +103,7 @@ def trigger_to_json(trigger: Trigger) -> dict[str, Any]:
 
 def priority_from_text(text: object) -> Priority:
     try:
-        return Priority(text)
+        return Priority(text)  # type: ignore[arg-type]
     except ValueError:
         raise InvalidJob("priority", f"{text!r} is not one of {', '.join(Priority)}") from None
 
