@@ -4,12 +4,15 @@
     ├── InvalidJob          a field of a submission is wrong; `field` names it
     ├── UndecodableRecord   bytes that are no record of ours
     ├── NotAccepted         Kafka did not acknowledge a submission in time
+    │   └── SomeNotAccepted     … or not all of many; it says which
     ├── NotFound            no job or run has this id
     ├── Unavailable         Kafka, Cassandra or an extra of this package is missing
     └── OwnershipLost       another process has taken the shard
 
 A message names the thing it is about and says what to do next, so that it can be shown to a person as it is.
 """
+
+from collections.abc import Sequence
 
 
 class DuelineError(Exception):
@@ -38,6 +41,27 @@ class NotAccepted(DuelineError):
     def __init__(self, job_id: str, why: str) -> None:
         super().__init__(f"job {job_id} was not acknowledged: {why}; submit it again with the same id")
         self.job_id = job_id
+
+
+class SomeNotAccepted(NotAccepted):
+    """Of many submissions some were not acknowledged; whether those were stored is unknown.
+
+    Every id in `sent`, in the order of the jobs given, is either in `accepted` or in `unacknowledged`. Jobs beyond
+    the length of `sent` were not sent.
+    """
+
+    def __init__(
+        self, *, sent: Sequence[str], accepted: Sequence[str], unacknowledged: Sequence[str], why: str
+    ) -> None:
+        remedy = "; submit those in `unacknowledged` again with the same ids" if unacknowledged else ""
+        DuelineError.__init__(
+            self,
+            f"of {len(sent)} jobs sent {len(accepted)} were acknowledged, and no more were sent: {why}{remedy}",
+        )
+        self.job_id = unacknowledged[0] if unacknowledged else ""
+        self.sent = sent
+        self.accepted = accepted
+        self.unacknowledged = unacknowledged
 
 
 class NotFound(DuelineError, LookupError):
