@@ -6,7 +6,8 @@ would cost fastavro twice the time and say no more.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +17,7 @@ from dueline.clock import from_ms, to_ms
 from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
+from dueline.ids import is_generated, is_name
 from dueline.job import Job, Priority, Retry, params_text
 from dueline.json_form import job_from_json
 from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
@@ -24,6 +26,8 @@ from dueline.triggers import Cron, Every, Once, Trigger
 
 #: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
 SUBMISSION_LENGTH_MAX = 256_000
+#: The last instant that a datetime can hold.
+INSTANT_MAX_MS = to_ms(datetime.max.replace(tzinfo=UTC))
 CONFLUENT_MARK = b"\x00"
 
 Submission = Job | RetryCommand | ControlCommand
@@ -40,13 +44,18 @@ def decode_submission(data: bytes) -> Submission:
         record, fields = decode(data)
         if record not in _SUBMISSIONS:
             raise UndecodableRecord(f"an Avro record {record} is no submission; send a JobSubmission")
-        submission: Submission = _SUBMISSIONS[record](fields)
-        return submission
+        return _SUBMISSIONS[record](fields)
     if data.lstrip()[:1] == b"{":
         try:
-            return job_from_json(json.loads(data))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            source = json.loads(data)
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # of JSON, of UTF-8, or of a number with thousands of digits
             raise UndecodableRecord(f"not valid JSON: {error}") from error
+        job = job_from_json(source)
+        params_text(job.params)  # JSON's reader lets through what its writer refuses, such as NaN
+        return job
     if data.startswith(CONFLUENT_MARK):
         raise UndecodableRecord(
             "Avro in Confluent's framing needs a schema registry, which is not connected; "
@@ -72,6 +81,8 @@ def decode(data: bytes) -> tuple[str, dict[str, Any]]:
         raise UndecodableRecord(
             f"the body is no {contract.record} of version {contract.version}: {error!r}"
         ) from error
+    if body.tell() != len(data):
+        raise UndecodableRecord(f"{len(data) - body.tell()} bytes follow the body of a {contract.record}")
     return contract.record, fields  # type: ignore[return-value]
 
 
@@ -162,14 +173,31 @@ def _job(fields: Mapping[str, Any]) -> Job:
 
 
 def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
-    return RetryCommand(follows=fields["follows"], run=_ready_run(fields["run"]))
+    run = _ready_run(fields["run"])
+    _require_id("run.job_id", run.job_id)
+    if not 1 <= fields["follows"] < run.attempt:
+        raise InvalidJob("run.attempt", f"{run.attempt} does not come after attempt {fields['follows']}")
+    for field, instant_ms in (("run.due_ms", run.due_ms), ("run.emit_ms", run.emit_ms)):
+        if not 0 <= instant_ms <= INSTANT_MAX_MS:
+            raise InvalidJob(field, f"{instant_ms} lies outside the years 1970 to 9999")
+    return RetryCommand(follows=fields["follows"], run=run)
 
 
 def _control_command(fields: Mapping[str, Any]) -> ControlCommand:
+    _require_id("job_id", fields["job_id"])
     return ControlCommand(job_id=fields["job_id"], action=Action(fields["action"]), note=fields["note"])
 
 
-_SUBMISSIONS = {"JobSubmission": _job, "RetryCommand": _retry_command, "ControlCommand": _control_command}
+def _require_id(field: str, text: str) -> None:
+    if not (is_generated(text) or is_name(text)):
+        raise InvalidJob(field, f"{text!r:.80} is no job's id")
+
+
+_SUBMISSIONS: Mapping[str, Callable[[Mapping[str, Any]], Submission]] = {
+    "JobSubmission": _job,
+    "RetryCommand": _retry_command,
+    "ControlCommand": _control_command,
+}
 
 
 def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
@@ -189,11 +217,13 @@ def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
     }
 
 
-def _ready_run(fields: dict[str, Any]) -> ReadyRun:
-    fields["priority"] = Priority(fields["priority"])
-    fields["params"] = _params(fields["params"])
-    fields["retry"] = _retry(fields["retry"])
-    return ReadyRun(**fields)
+def _ready_run(fields: Mapping[str, Any]) -> ReadyRun:
+    values = {
+        "priority": Priority(fields["priority"]),
+        "params": _params(fields["params"]),
+        "retry": _retry(fields["retry"]),
+    }
+    return ReadyRun(**(dict(fields) | values))
 
 
 def _retry_fields(retry: Retry) -> dict[str, Any]:
@@ -217,10 +247,11 @@ def _retry(fields: Mapping[str, Any]) -> Retry:
 def _params(text: str) -> Mapping[str, Any]:
     try:
         params = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidJob("params", f"not valid JSON: {error}") from error
     if not isinstance(params, dict):
         raise InvalidJob("params", f"must be a JSON object, such as {{}}, not {type(params).__name__}")
+    params_text(params)  # JSON's reader lets through what its writer refuses, such as NaN
     return params
 
 

@@ -92,7 +92,9 @@ class Publisher:
     def _report(self, batch: "_Batch", index: int, error: KafkaError | None, message: Message) -> None:
         placed = None
         if error is None:
-            placed = Placed(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+            # An acknowledged record has all of them; the stubs cannot tell.
+            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            placed = Placed(topic, partition, offset, message.timestamp()[1])
         self._reports.append((batch, index, error, placed))
         if not self._waking:
             self._waking = True

@@ -45,6 +45,8 @@ class Statement(StrEnum):
     SAVE_SHARD = """
         UPDATE shards SET cursor_ms = ?, submissions = ?, ready_high = ?, ready_normal = ?, ready_low = ?
         WHERE shard = ? IF epoch = ? AND owner = ?"""
+    #: That its owner has given it up, and does nothing for it any more.
+    RELEASE_SHARD = "UPDATE shards SET owner = '' WHERE shard = ? IF epoch = ? AND owner = ?"
 
     # -- ledger ----------------------------------------------------------------------------------------------------
 

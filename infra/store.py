@@ -15,8 +15,8 @@ import stamina
 from dueline.address import bucket_of, minute_of, shard_of
 from dueline.errors import OwnershipLost
 from dueline.job import Priority
-from dueline.runs import Heartbeat, RunEvent
-from dueline.states import AttemptState, JobState
+from dueline.runs import Heartbeat, RunEvent, RunKey
+from dueline.states import AttemptState, JobState, RunState, run_state_after
 from infra.cassandra import PASSING, Call, Session, together
 from infra.statements import Statement
 
@@ -47,6 +47,10 @@ class ScheduledRun:
     def position(self) -> Position:
         return self.emit_ms, self.run_id, self.attempt
 
+    @property
+    def key(self) -> RunKey:
+        return self.run_id, self.attempt
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
@@ -70,6 +74,7 @@ class ShardRow:
     shard: int
     #: Grows by one with each owner.
     epoch: int
+    #: The process that owns it; empty when it was released.
     owner: str
     #: Every row with an earlier emit time is acknowledged by a ready topic.
     cursor_ms: int
@@ -159,16 +164,22 @@ class Store:
             state=JobState(row.state),
         )
 
-    async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, AttemptState] | None:
-        """The latest attempt of a run that the ledger knows, and how it stands. Persists."""
+    async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, RunState] | None:
+        """The latest attempt of a run that the ledger knows, and how the run stands. Persists."""
         home = (minute_of(due_ms), self._shard_of(job_id), run_id)
         rows = await persist("a run", lambda: self._session.run(Statement.VIEW_ATTEMPTS, *home))
-        return (rows[-1].attempt, AttemptState(rows[-1].state)) if rows else None
+        if not rows:
+            return None
+        last = rows[-1]
+        return last.attempt, run_state_after(AttemptState(last.state), last.retry_ms is not None)
 
     # -- the shard row ---------------------------------------------------------------------------------------------
 
-    async def take_shard(self, shard: int, owner: str, first: ShardRow) -> ShardRow:
-        """Become the owner of a shard, with the next epoch; `first` is its row if it has none yet. Persists."""
+    async def take_shard(self, shard: int, owner: str, first: ShardRow) -> tuple[ShardRow, bool]:
+        """Become the owner of a shard, with the next epoch; `first` is its row if it has none yet. Persists.
+
+        Also tells whether the last owner had released it, or there was none.
+        """
         return await persist(f"shard {shard}", lambda: self._take_shard(shard, owner, first))
 
     async def save_shard(self, row: ShardRow) -> None:
@@ -182,7 +193,13 @@ class Store:
         rows = await self._session.run(Statement.READ_SHARD, shard)
         return _shard_row(shard, rows[0]) if rows else None
 
-    async def _take_shard(self, shard: int, owner: str, first: ShardRow) -> ShardRow:
+    async def release_shard(self, row: ShardRow) -> None:
+        """Tell the next owner that it need not wait. Raises OwnershipLost if there is one already."""
+        applied = await self._session.run(Statement.RELEASE_SHARD, row.shard, row.epoch, row.owner)
+        if not applied[0].applied:
+            raise OwnershipLost(f"shard {row.shard} has another owner than {row.owner} of epoch {row.epoch}")
+
+    async def _take_shard(self, shard: int, owner: str, first: ShardRow) -> tuple[ShardRow, bool]:
         while True:
             found = await self.read_shard(shard)
             if found is None:
@@ -195,15 +212,14 @@ class Store:
                     *_ready_offsets(first),
                 )
                 applied = await self._session.run(Statement.CREATE_SHARD, *values)
-                taken = replace(first, owner=owner)
+                taken, released = replace(first, owner=owner), True
             else:
-                taken = replace(found, epoch=found.epoch + 1, owner=owner)
-                applied = await self._session.run(
-                    Statement.TAKE_SHARD, taken.epoch, owner, shard, found.epoch
-                )
+                values = (found.epoch + 1, owner, shard, found.epoch)
+                applied = await self._session.run(Statement.TAKE_SHARD, *values)
+                taken, released = replace(found, epoch=found.epoch + 1, owner=owner), not found.owner
             if applied[0].applied:
-                return taken
-            log.info("shard taken by another process", extra={"action": "shard_race", "shard": shard})
+                return taken, released
+            log.info("shard %d taken by another process", shard, extra={"action": "shard_race"})
 
     # -- the ledger ------------------------------------------------------------------------------------------------
 
@@ -219,24 +235,16 @@ class Store:
             values = _last_run_values(event, offset + 1)
             jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, (*values, bucket, shard, event.job_id))
             if event.recurring:
-                values = (event.job_id, minute // PERIOD, event.due_ms)
-                history.append([(Statement.SAVE_HISTORY, values)])
+                history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
         writes = [*runs.values(), *(list(calls.values()) for calls in jobs.values()), *history]
         await persist("run events", lambda: self._write(writes))
 
     async def save_heartbeat(self, offset: int, beat: Heartbeat) -> None:
         """Record that a process is there. Persists."""
-        values = (
-            beat.host,
-            beat.pid,
-            beat.started_ms,
-            beat.at_ms,
-            beat.slots,
-            beat.running,
-            list(beat.classes),
-        )
-        values = (beat.role, beat.executor, *values, beat.alive, offset + 1)
-        await persist("a heartbeat", lambda: self._session.run(Statement.SAVE_HEARTBEAT, *values))
+        process = (beat.role, beat.executor, beat.host, beat.pid, beat.started_ms, beat.at_ms)
+        work = (beat.slots, beat.running, list(beat.classes), beat.alive)
+        save = Statement.SAVE_HEARTBEAT
+        await persist("a heartbeat", lambda: self._session.run(save, *process, *work, offset + 1))
 
     async def _write(self, homes: Iterable[Sequence[Call]]) -> None:
         await together(self._session.run_batch(calls) for calls in homes)

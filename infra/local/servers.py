@@ -97,7 +97,7 @@ class Server(ABC):
             check_port(port, setting)
         jars = jars_of(self.name, self.source / "pom.xml", self.settings.cache, self._say)
         class_path = f"{jars}/*"
-        self._write_config()
+        self.write_config()
         self.prepare(java, class_path)
         heap = [f"-Xms{self.heap}", f"-Xmx{self.heap}", f"-XX:ErrorFile={self.process.log_file}.crash"]
         options = [f"@{self.source / 'jvm.options'}", *heap, *self.java_options(jars), self._marker]
@@ -144,7 +144,8 @@ class Server(ABC):
     def title(self) -> str:
         return self.name.capitalize()
 
-    def _write_config(self) -> None:
+    def write_config(self) -> None:
+        """Fill in its configuration files and lay them into its data folder."""
         self.config.mkdir(parents=True, exist_ok=True)
         for name in self.config_files:
             text = (self.source / name).read_text()

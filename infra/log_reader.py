@@ -1,0 +1,80 @@
+"""Reads parts of the log by offsets, outside any group: what a new owner learns from, and what views of Kafka show.
+
+Blocking: call it in a thread.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from infra.kafka import reader_config
+from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 10.0
+
+
+def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> Iterator[Message]:
+    """The records of partitions from the given offsets to the ends that the partitions have now.
+
+    A start below the log's beginning is read from there, and is an alarm: records were trimmed before their time.
+    Raises KafkaException when the brokers do not answer.
+    """
+    consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
+    try:
+        left = 0
+        assignment: list[TopicPartition] = []
+        ends: dict[tuple[str, int], int] = {}
+        for (topic, partition), start in starts.items():
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT_S)
+            if start < low:
+                log.error(
+                    "%s/%d is needed from offset %d and begins at %d: records are gone before their time",
+                    *(topic, partition, start, low),
+                    extra={"action": "log_trimmed_too_early"},
+                )
+            start = max(start, low)
+            if start < high:
+                assignment.append(TopicPartition(topic, partition, start))
+                ends[topic, partition] = high
+                left += 1
+        if not left:
+            return
+        consumer.assign(assignment)
+        reached: set[tuple[str, int]] = set()
+        while len(reached) < left:
+            for message in _answers(consumer.consume(1000, TIMEOUT_S)):
+                place = (message.topic() or "", message.partition() or 0)
+                error = message.error()
+                if error is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    reached.add(place)
+                    continue
+                offset = message.offset() or 0
+                if offset < ends[place]:
+                    yield message
+                if offset >= ends[place] - 1:
+                    reached.add(place)
+    finally:
+        consumer.close()
+
+
+def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int | None:
+    """The offset of the first record of a partition at or behind an offset; None if there is none."""
+    for message in read_to_end(settings, {(topic, partition): offset}):
+        return message.offset()
+    return None
+
+
+def beginning(topic: str, partitions: int) -> Mapping[tuple[str, int], int]:
+    """Starts for `read_to_end` that mean all that a topic still holds."""
+    return {(topic, partition): 0 for partition in range(partitions)}
+
+
+def _answers(messages: Sequence[Message]) -> Sequence[Message]:
+    if not messages:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no record came within {TIMEOUT_S:g} s"))
+    return messages

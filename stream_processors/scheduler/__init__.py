@@ -1,0 +1,40 @@
+"""The scheduler: accepts submissions, keeps them in the schedule, and emits what is due.
+
+    jobs.submissions ──► Acceptance ──► schedule, jobs        rows are durable before a submission is acknowledged
+                             │
+                             ▼
+                           Wheel ──► jobs.ready.*             a heap of the rows that are due soon
+                             ▲
+                             └── schedule, page by page, ahead of the time
+
+One `Shard` a partition ties the three together; its row in Cassandra says who owns it and how far it is.
+
+    acceptance.py    from a batch of records to what they ask for, and to what is refused
+    wheel.py         what to emit when, and what of it is acknowledged: no I/O
+    shard.py         the worker of a partition: takes over, reads ahead, turns the wheel, stores the row
+    broker_clock.py  a time that no wrong clock of this machine can carry beyond the brokers'
+
+Words. The *cursor* is a time: every row of the shard with an earlier emit time is acknowledged by a ready topic. The
+*position* is how far the schedule has been read into the heap. A row is *late* when its emit time lies before a cursor
+that may have been stored: nobody will look for it in the schedule again, so it is emitted at once, and its submission
+counts as satisfied only when its ready record is acknowledged.
+
+Invariant A: a submission's offset is committed only when what it asks for is durable: its row at or above the cursor,
+its ready record, its rejection, or its passing on.
+Invariant B: a stored job never depends on anything in memory. What a wheel holds can be had again from its shard row:
+
+    rows with an emit time at or above the cursor        may not have been emitted
+    submissions at or above the stored offset            may not be satisfied
+    ready records at or above the stored offsets         tell which of those were emitted
+
+The three are stored together, by a write that fails if another process has taken the shard meanwhile (its epoch has
+grown). A wheel emits only while its last store is younger than `STORE_TRUSTED_S`, so a process that has lost its shard
+without knowing stops by itself; a new owner waits for as long, unless the row says that it was released.
+
+What fails:
+- Cassandra: nothing is accepted and, after `STORE_TRUSTED_S`, nothing emitted. Both go on when it is back.
+- Kafka: what is not acknowledged is sent again. A record that was acknowledged unseen may then be there twice, under
+  one key (run id, attempt), by which an executor knows it.
+- the process: its partitions move when the group's session ends. The next owner reads the row, takes the next epoch,
+  reads the ready partitions from the stored offsets, and emits what it does not find there.
+"""

@@ -1,0 +1,273 @@
+"""The worker of one partition of the submissions: takes the shard over, accepts, reads ahead, emits, stores its row."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from confluent_kafka import KafkaException
+from faust.types import Message
+
+from dueline.address import BUCKET_MS, READY, minute_of
+from dueline.codec import decode_ready_run
+from dueline.errors import InvalidJob, OwnershipLost, UndecodableRecord
+from dueline.ids import parse_run_id
+from dueline.job import Priority
+from dueline.runs import RunKey
+from infra.cassandra import PASSING
+from infra.log_reader import read_to_end
+from infra.publisher import Placed, Publisher, Record
+from infra.settings import Settings
+from infra.store import ScheduledRun, ShardRow, Store, persist
+from stream_processors.partitions import Worker, report_failure
+from stream_processors.scheduler.acceptance import Acceptance, Received, following_row
+from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.wheel import Wheel
+
+log = logging.getLogger(__name__)
+
+STORE_INTERVAL_S = 1.0
+#: A wheel whose last store is older emits nothing, and a new owner waits for as long: then the old one is silent.
+STORE_TRUSTED_S = 5.0
+#: How far ahead of the time the schedule is read: many times what reading a few pages takes.
+READ_AHEAD_MS = 10_000
+#: Rows of one page, and rows in the heap above which no page is read: some 5 MB a shard, however many share a minute.
+PAGE_ROWS, HEAP_ROWS_MAX = 500, 4_000
+#: Without anything due a wheel turns as often as this, so that its cursor keeps up with the time.
+TURN_INTERVAL_S = 1.0
+#: How long a released shard waits for the acknowledgement of what it has sent.
+RELEASE_TIMEOUT_S = 3.0
+#: Buckets are deleted this many minutes after they were read, so that there is time to look at what went wrong.
+KEPT_MINUTES = 24 * 60
+#: Clocks of clients may be this far ahead of the brokers' before a repeated submission of theirs, just when a shard
+#: moves, makes a second run.
+CLOCKS_AHEAD_MS = 30_000
+
+
+class Shard(Worker):
+    """Owns one shard's wheel for as long as its partition is assigned."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        owner: str,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        clock: BrokerClock,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(partition)
+        self._owner = owner
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+        self._failed = failed
+        self._row: ShardRow
+        self._wheel: Wheel | None = None
+        self._acceptance: Acceptance
+        self._stored_at_s = 0.0
+        self._satisfied: int | None = None
+        self._turn_now, self._read_now = asyncio.Event(), asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    # -- the worker ------------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        await self._clock.known()
+        now_ms = self._clock.now_ms()
+        began_s = self._clock.elapsed_s()
+        ready = dict.fromkeys(Priority, 0)
+        first = ShardRow(
+            shard=self.partition, epoch=1, owner=self._owner, cursor_ms=now_ms, submissions=0, ready=ready
+        )
+        self._row, released = await self._store.take_shard(self.partition, self._owner, first)
+        if not released:
+            # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
+            await asyncio.sleep(STORE_TRUSTED_S)
+        emitted = await asyncio.to_thread(self._emitted_since, self._row)
+        self._wheel = Wheel(
+            cursor_ms=self._row.cursor_ms,
+            submissions=self._row.submissions,
+            ready=self._row.ready,
+            emitted=emitted,
+            publish=self._emit,
+            follow=self._follow,
+            progress=self._turn_now.set,
+            failed=self._failed,
+        )
+        self._acceptance = Acceptance(
+            self.partition, self._settings.partitions, self._store, since_ms=now_ms + CLOCKS_AHEAD_MS
+        )
+        for loop in (
+            self._keep_stored(self._wheel),
+            self._keep_read(self._wheel),
+            self._keep_turning(self._wheel),
+        ):
+            self._start_loop(loop)
+        log.info(
+            "shard %d taken over in %.1f s: epoch %d, %d runs found emitted beyond the cursor",
+            *(self.partition, self._clock.elapsed_s() - began_s, self._row.epoch, len(emitted)),
+            extra={"action": "shard_taken"},
+        )
+
+    async def handle(self, batch: Sequence[Message]) -> None:
+        assert self._wheel is not None
+        # What lies below the stored offset was satisfied by the last owner.
+        received = [_received(message) for message in batch if message.offset >= self._row.submissions]
+        asked = await self._acceptance.read(received)
+        self._wheel.expect(asked.rows)
+        await self._store.save_rows(self.partition, asked.rows)
+        await self._store.save_jobs(self.partition, asked.jobs)
+        if asked.records:
+            await self._publish(asked.records)
+        end = batch[-1].offset + 1
+        self._wheel.admit(asked.rows, end).add_done_callback(lambda _: self._satisfy(end))
+        self._turn_now.set()
+
+    def committable(self) -> int | None:
+        return self._satisfied
+
+    async def release(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        if self._wheel is None:
+            return
+        await self._wheel.close(RELEASE_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._store.save_shard(self._state(self._wheel))
+                await self._store.release_shard(self._row)
+        except (OwnershipLost, TimeoutError, *PASSING) as error:
+            # The next owner waits a little, or is there already.
+            log.info("shard %d not released: %s", self.partition, error, extra={"action": "release_failed"})
+
+    # -- the three loops -------------------------------------------------------------------------------------------
+
+    async def _keep_turning(self, wheel: Wheel) -> None:
+        while True:
+            self._turn_now.clear()
+            delay_s = TURN_INTERVAL_S
+            if self._clock.elapsed_s() - self._stored_at_s < STORE_TRUSTED_S:
+                now_ms = self._clock.now_ms()
+                next_ms = wheel.step(now_ms)
+                if len(wheel) < HEAP_ROWS_MAX:
+                    self._read_now.set()
+                if next_ms is not None:
+                    delay_s = min(delay_s, (next_ms - now_ms) / 1000)
+            await _wait(self._turn_now, delay_s)
+
+    async def _keep_read(self, wheel: Wheel) -> None:
+        while True:
+            self._read_now.clear()
+            ahead_ms = wheel.position[0] - self._clock.now_ms()
+            if ahead_ms >= READ_AHEAD_MS or len(wheel) >= HEAP_ROWS_MAX:
+                # Until the time has come, or a turn of the wheel has made room.
+                await _wait(self._read_now, max(TURN_INTERVAL_S, (ahead_ms - READ_AHEAD_MS) / 1000))
+                continue
+            await self._read_page(wheel)
+            self._turn_now.set()
+
+    async def _read_page(self, wheel: Wheel) -> None:
+        minute = minute_of(wheel.position[0])
+        end_ms = (minute + 1) * BUCKET_MS
+        wheel.reading_until_ms = end_ms
+        behind = wheel.position
+        rows = await persist(
+            "reading the schedule", lambda: self._store.read_rows(minute, self.partition, behind, PAGE_ROWS)
+        )
+        wheel.reading_until_ms = 0
+        if len(rows) == PAGE_ROWS:
+            wheel.read(rows, rows[-1].position)
+        else:
+            wheel.read(rows, (end_ms, "", 0))
+            old = minute - KEPT_MINUTES
+            await persist("deleting a bucket", lambda: self._store.delete_bucket(old, self.partition))
+
+    async def _keep_stored(self, wheel: Wheel) -> None:
+        while True:
+            began_s = self._clock.elapsed_s()
+            try:
+                await self._store.save_shard(self._state(wheel))
+            except PASSING as error:
+                log.warning(
+                    "shard %d not stored: %s", self.partition, error, extra={"action": "store_failed"}
+                )
+                await asyncio.sleep(STORE_INTERVAL_S / 4)
+                continue
+            if began_s - self._stored_at_s > STORE_TRUSTED_S:
+                self._turn_now.set()  # it may emit again
+            self._stored_at_s = began_s
+            await asyncio.sleep(STORE_INTERVAL_S)
+
+    # -- what they do ----------------------------------------------------------------------------------------------
+
+    def _state(self, wheel: Wheel) -> ShardRow:
+        return replace(
+            self._row, cursor_ms=wheel.cursor_ms, submissions=wheel.submissions, ready=dict(wheel.ready)
+        )
+
+    async def _emit(self, rows: Sequence[ScheduledRun]) -> Sequence[Placed]:
+        return await self._publish(
+            [
+                Record(READY[row.priority], parse_run_id(row.run_id)[0].encode(), row.run, self.partition)
+                for row in rows
+            ]
+        )
+
+    async def _follow(self, rows: Sequence[ScheduledRun]) -> Sequence[ScheduledRun]:
+        following = [next_row for row in rows if (next_row := following_row(row)) is not None]
+        await self._store.save_rows(self.partition, following)
+        return following
+
+    async def _publish(self, records: Sequence[Record]) -> Sequence[Placed]:
+        """Send records until all are acknowledged; one whose acknowledgement was lost is then there twice."""
+        while True:
+            try:
+                return await self._publisher.publish(records)
+            except (KafkaException, BufferError) as error:
+                log.warning("sending again, not acknowledged: %s", error, extra={"action": "publish_failed"})
+                await asyncio.sleep(1.0)
+
+    def _emitted_since(self, row: ShardRow) -> set[RunKey]:
+        """The runs that the ready topics hold from the offsets of a shard row on."""
+        starts = {(READY[priority], self.partition): offset for priority, offset in row.ready.items()}
+        emitted: set[RunKey] = set()
+        for message in read_to_end(self._settings, starts):
+            try:
+                emitted.add(decode_ready_run(message.value() or b"").key)
+            except (UndecodableRecord, InvalidJob) as error:
+                log.warning(
+                    "a foreign record on %s: %s", message.topic(), error, extra={"action": "foreign_record"}
+                )
+        return emitted
+
+    def _satisfy(self, end: int) -> None:
+        self._satisfied = max(end, self._satisfied or 0)
+
+    def _start_loop(self, loop: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(loop)
+        report_failure(task, self._failed)
+        self._loops.append(task)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Until the event is set, or the time is over."""
+    handle = asyncio.get_running_loop().call_later(max(0.0, timeout_s), event.set)
+    await event.wait()
+    handle.cancel()
+
+
+def _received(message: Message) -> Received:
+    headers: Any = message.headers or ()  # a mapping or pairs, by the transport
+    return Received(
+        partition=message.partition,
+        offset=message.offset,
+        stamp_ms=round(message.timestamp * 1000),
+        key=message.key,
+        value=message.value,
+        headers=tuple(headers.items() if isinstance(headers, dict) else headers),
+    )
