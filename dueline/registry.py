@@ -1,0 +1,104 @@
+"""The executor classes: registered code that performs runs, by name.
+
+    from dueline import Run, executor_class
+
+    @executor_class("greet")
+    def greet(run: Run) -> dict[str, str]:
+        print("hello", run.params["name"])
+        return {"greeted": run.params["name"]}
+
+A function gets the run and returns a JSON value or None. What it prints is kept; an exception fails the attempt,
+and its trace is kept too. Names are all that a message can hold: code is registered by the modules which the
+executor was told to import, never imported because a message says so.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from dueline.errors import DuelineError
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Run:
+    """The attempt that a function performs. More than a value: it is the function's link to the platform."""
+
+    #: `<job id>@<due time in ms>`, the same for every attempt.
+    run_id: str
+    job_id: str
+    executor_class: str
+    #: Which try of the run this is, from 1.
+    attempt: int
+    #: The due time that the run is for; it starts at that time or later. Aware, UTC.
+    due: datetime
+    #: What the job gives to its executor class.
+    params: Mapping[str, Any]
+    #: After this time the attempt is ended.
+    timeout: timedelta
+    #: When that is. Aware, UTC.
+    deadline: datetime
+    #: What people call the job.
+    name: str = ""
+    #: high, normal or low.
+    priority: str = "normal"
+    #: Set by executor classes that run a program: its exit status, or the negative number of the signal that ended it.
+    exit_status: int | None = None
+    #: Closed after the run, when all processes that it left behind are dead: for what must not be removed before.
+    at_end: ExitStack = field(default_factory=ExitStack)
+
+
+Function = Callable[[Run], Any]
+_FunctionT = TypeVar("_FunctionT", bound=Function)
+
+
+class Failed(Exception):
+    """Raise it to fail the attempt with this message alone: a failure that was foreseen needs no trace."""
+
+
+class TimedOut(BaseException):
+    """Raised within a function when its time is up. It has 2 seconds to clean up; after that its process is killed."""
+
+
+class DuplicateExecutorClass(DuelineError):
+    """Two functions want the same name."""
+
+
+_functions: dict[str, Function] = {}
+
+
+def executor_class(name: str) -> Callable[[_FunctionT], _FunctionT]:
+    """Register the decorated function as the executor class `name`. It stays an ordinary function."""
+    if not isinstance(name, str) or not name:
+        raise TypeError('executor_class needs a name: @executor_class("my-class")')
+
+    def register(function: _FunctionT) -> _FunctionT:
+        present = _functions.setdefault(name, function)
+        if present is not function:
+            raise DuplicateExecutorClass(
+                f"executor class {name!r} is both {_place(present)} and {_place(function)}; rename one of them"
+            )
+        return function
+
+    return register
+
+
+def registered() -> tuple[str, ...]:
+    """The names of all executor classes, sorted."""
+    return tuple(sorted(_functions))
+
+
+def find(name: str) -> Function:
+    """The function of an executor class. Raises Failed, which names the ones there are."""
+    try:
+        return _functions[name]
+    except KeyError:
+        raise Failed(
+            f"this executor has no executor class {name!r}; it has {', '.join(registered())}. "
+            "Start it with --import and the module that registers the class"
+        ) from None
+
+
+def _place(function: Function) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
