@@ -1,0 +1,118 @@
+"""What an executor and its slots say to each other over their socket.
+
+    executor to slot    length, bytes of a ReadyRun as they lay in Kafka
+    slot to executor    three lengths, header (a JSON object), stdout, stderr
+
+All lengths are 4 bytes, big-endian. A slot's first frame is its hello, without output: `{"classes": […]}`, or
+`{"error": "…"}` if it can't start. Each later one answers a run: see `Report`. Slots run users' code, so nothing
+that they send is trusted: no pickle, a limit on every length, and what breaks the form ends the slot.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from dueline.states import AttemptState
+
+#: What a run may print and have kept. Memory of the slot and the executor, for each run that prints that much.
+OUTPUT_LENGTH_MAX = 16 << 20
+#: A returned value, as JSON text. What is longer belongs where the user's data lives, not in a scheduler.
+RESULT_LENGTH_MAX = 1 << 20
+#: An error with its trace. Longer ones lose their middle.
+ERROR_LENGTH_MAX = 64 << 10
+#: A result and an error as JSON text, in which a character takes up to 12 bytes.
+HEADER_LENGTH_MAX = 12 * (RESULT_LENGTH_MAX + 2 * ERROR_LENGTH_MAX)
+
+REQUEST_HEAD = struct.Struct(">I")
+REPLY_HEAD = struct.Struct(">III")
+
+#: How an attempt may end by what its slot says; all other ends are found out by the executor.
+_REPORTED = (AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.TIMED_OUT)
+
+
+class BrokenFrame(ValueError):
+    """Bytes that no slot of ours sends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a slot says about a run that ended in it."""
+
+    state: AttemptState
+    exit_status: int | None = None
+    #: The returned value as JSON text; empty when there is none.
+    result: str = ""
+    #: The error with its trace; empty after a success.
+    error: str = ""
+    #: The error in one line.
+    reason: str = ""
+    #: Bytes written beyond the limit and not kept.
+    bytes_dropped: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+_DEFAULTS = {"exit_status": None, "result": "", "error": "", "reason": "", "bytes_dropped": 0}
+
+
+def pack_request(record: bytes) -> bytes:
+    return REQUEST_HEAD.pack(len(record)) + record
+
+
+def pack_report(report: Report) -> bytes:
+    header: dict[str, Any] = {"state": report.state.value}
+    for name, default in _DEFAULTS.items():
+        value = getattr(report, name)
+        if value != default:
+            header[name] = value
+    return pack_reply(header, report.stdout, report.stderr)
+
+
+def pack_reply(header: dict[str, Any], stdout: bytes = b"", stderr: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return b"".join((REPLY_HEAD.pack(len(text), len(stdout), len(stderr)), text, stdout, stderr))
+
+
+def reply_length(buffer: bytes | bytearray) -> int | None:
+    """The length of the reply that the buffer begins with; None as long as its head is incomplete."""
+    if len(buffer) < REPLY_HEAD.size:
+        return None
+    header, stdout, stderr = REPLY_HEAD.unpack_from(buffer)
+    if header > HEADER_LENGTH_MAX or stdout + stderr > OUTPUT_LENGTH_MAX:
+        raise BrokenFrame(f"a reply of {header} + {stdout} + {stderr} bytes is too long")
+    return REPLY_HEAD.size + header + stdout + stderr  # type: ignore[no-any-return]
+
+
+def unpack_reply(reply: bytes | bytearray) -> tuple[dict[str, Any], bytes, bytes]:
+    """Header, stdout and stderr of a complete reply."""
+    header_length, stdout_length, _ = REPLY_HEAD.unpack_from(reply)
+    header_end = REPLY_HEAD.size + header_length
+    stdout_end = header_end + stdout_length
+    try:
+        header = json.loads(reply[REPLY_HEAD.size : header_end])
+    except (ValueError, RecursionError) as error:
+        raise BrokenFrame(f"its header is no JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise BrokenFrame("its header is no JSON object")
+    return header, bytes(reply[header_end:stdout_end]), bytes(reply[stdout_end:])
+
+
+def unpack_report(reply: bytes | bytearray) -> Report:
+    header, stdout, stderr = unpack_reply(reply)
+    fields = _DEFAULTS | header
+    try:
+        report = Report(**fields | {"state": AttemptState(fields["state"])}, stdout=stdout, stderr=stderr)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenFrame(f"its header is no report: {error!r}") from error
+    texts = (report.result, report.error, report.reason)
+    if (
+        report.state not in _REPORTED
+        or not all(isinstance(text, str) for text in texts)
+        or not isinstance(report.exit_status, int | None)
+        or not isinstance(report.bytes_dropped, int)
+        or not -(1 << 31) <= (report.exit_status or 0) < 1 << 31
+        or not 0 <= report.bytes_dropped < 1 << 63
+    ):
+        raise BrokenFrame("its header has a field of the wrong kind")
+    return report

@@ -1,0 +1,204 @@
+"""The process that performs runs: `python -m dueline.slot --fd N [--import MODULE …]`, started by an executor's guard.
+
+It lives long and performs one run after the other, since a process for each run would cost more than most runs. Of
+Dueline it imports this package alone, so that nothing of the platform stands in the way of the user's modules.
+
+    hello ──► wait for a request ──► perform ──► end what the run left behind ──► report ──┐
+                        ▲                                                                  │
+                        └──────────────────────────────────────────────────────────────────┘
+
+SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands. The guard kills what is
+still there 2 seconds later, and a slot in which a run timed out is not used again, since the exception may have left
+things half done; so it doesn't matter if the signal comes a moment after the run's own end.
+
+What ends between two runs is the processes. Threads, modules and globals of a function stay in its slot.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dueline import frames
+from dueline.capture import Capture
+from dueline.clock import from_ms
+from dueline.codec import decode
+from dueline.errors import DuelineError, InvalidJob, Unavailable
+from dueline.ids import run_id
+from dueline.processes import adopt_orphans, end_descendants
+from dueline.registry import Failed, Function, Run, TimedOut, find, registered
+from dueline.states import AttemptState
+
+_REASON_LENGTH_MAX = 500
+
+
+class Slot:
+    """Performs the runs that arrive on a socket until it is closed."""
+
+    def __init__(self, channel: socket.socket, *, alone: bool) -> None:
+        self._channel = channel
+        #: Whether this process has a PID namespace to itself.
+        self._alone = alone
+        self._pid = os.getpid()
+        self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._capture = Capture(frames.OUTPUT_LENGTH_MAX)
+        #: Whether a function is being performed, and may be interrupted.
+        self._performing = False
+        self._time_is_up = False
+
+    def serve(self) -> None:
+        while (record := self._receive()) is not None:
+            self._channel.sendall(frames.pack_report(self.perform(record)))
+
+    def perform(self, record: bytes) -> frames.Report:
+        """Perform the run of a ReadyRun's bytes. Whatever it does ends in a report, or with this process."""
+        run = _run_of(record)
+        signal.signal(signal.SIGTERM, self._on_time_up)  # each time, as a run may have put its own in place
+        try:
+            outcome = _succeeded(self._call(find(run.executor_class), run))
+        except TimedOut as time_up:
+            outcome = _timed_out(run, time_up)
+        except (Failed, InvalidJob) as error:
+            outcome = _failed(str(error))
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are the run's too
+            outcome = _failed("".join(traceback.format_exception_only(error)), _trace(error))
+        if os.getpid() != self._pid:
+            os._exit(1)  # the run forked, and the child came back from the function: it is not the slot
+        os.fchdir(self._folder)
+        end_descendants(alone=self._alone)
+        run.at_end.close()
+        stdout, stderr, dropped = self._capture.end()
+        return frames.Report(
+            **outcome, exit_status=run.exit_status, stdout=stdout, stderr=stderr, bytes_dropped=dropped
+        )
+
+    def _call(self, function: Function, run: Run) -> Any:
+        try:
+            self._performing = True
+            if self._time_is_up:
+                raise TimedOut
+            value = function(run)
+        finally:
+            self._performing = False
+        if self._time_is_up:
+            raise TimedOut  # the function swallowed it
+        return value
+
+    def _on_time_up(self, signum: int, frame: FrameType | None) -> None:
+        self._time_is_up = True
+        if self._performing and os.getpid() == self._pid:
+            raise TimedOut
+
+    def _receive(self) -> bytes | None:
+        """The next request's record; None when the executor has closed the socket."""
+        head = self._channel.recv(frames.REQUEST_HEAD.size, socket.MSG_WAITALL)
+        if len(head) < frames.REQUEST_HEAD.size:
+            return None
+        (length,) = frames.REQUEST_HEAD.unpack(head)
+        record = self._channel.recv(length, socket.MSG_WAITALL)
+        return record if len(record) == length else None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = ArgumentParser(prog="dueline.slot", description="Performs runs. Started by an executor's guard.")
+    parser.add_argument("--fd", type=int, required=True, help="a socket to the executor")
+    parser.add_argument("--alone", action="store_true", help="in a PID namespace of its own")
+    parser.add_argument(
+        "--import", dest="modules", action="append", default=[], help="registers executor classes"
+    )
+    options = parser.parse_args(arguments)
+    os.set_inheritable(options.fd, False)
+    adopt_orphans()
+    with socket.socket(fileno=options.fd) as channel:
+        try:
+            for module in ("dueline.builtin", *options.modules):
+                _import(module)
+        except DuelineError as error:
+            channel.sendall(frames.pack_reply({"error": str(error)}))
+            return
+        slot = Slot(channel, alone=options.alone)
+        channel.sendall(frames.pack_reply({"classes": registered()}))
+        slot.serve()
+
+
+def _import(module: str) -> None:
+    try:
+        import_module(module)
+    except BaseException as error:
+        where = f"it is looked for in {Path.cwd()}, PYTHONPATH and the environment of {sys.executable}"
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or " ")
+        why = f"there is no such module; {where}" if missing else f"it fails:\n{traceback.format_exc()}"
+        raise Unavailable(f"--import {module}: {why}") from error
+
+
+def _run_of(record: bytes) -> Run:
+    _, fields = decode(record)
+    timeout = timedelta(milliseconds=fields["timeout_ms"])
+    return Run(
+        run_id=run_id(fields["job_id"], fields["due_ms"]),
+        job_id=fields["job_id"],
+        attempt=fields["attempt"],
+        due=from_ms(fields["due_ms"]),
+        params=json.loads(fields["params"]),
+        timeout=timeout,
+        deadline=datetime.now(UTC) + timeout,
+        name=fields["name"],
+        priority=fields["priority"],
+        executor_class=fields["executor_class"],
+    )
+
+
+def _succeeded(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {"state": AttemptState.SUCCEEDED}
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Failed(
+            f"the executor class returned a {type(value).__name__} that is no JSON value: {error}"
+        ) from None
+    if len(text) > frames.RESULT_LENGTH_MAX:
+        raise Failed(
+            f"the executor class returned {len(text)} characters of JSON, more than {frames.RESULT_LENGTH_MAX}; "
+            "store the data elsewhere and return where"
+        )
+    return {"state": AttemptState.SUCCEEDED, "result": text}
+
+
+def _timed_out(run: Run, error: TimedOut) -> dict[str, Any]:
+    reason = f"timed out after {run.timeout.total_seconds():g} s"
+    return {"state": AttemptState.TIMED_OUT, "reason": reason, "error": f"{reason}\n{_cut(_trace(error))}"}
+
+
+def _failed(reason: str, trace: str = "") -> dict[str, Any]:
+    line = reason.strip().partition("\n")[0][:_REASON_LENGTH_MAX]
+    return {"state": AttemptState.FAILED, "reason": line, "error": _cut(trace or reason)}
+
+
+def _trace(error: BaseException) -> str:
+    """The trace without our own frames above the function's."""
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_code.co_filename == __file__:
+        own = own.tb_next
+    return "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
+
+
+def _cut(text: str) -> str:
+    """The text without its middle if it is too long: of a trace, both ends matter. Always text that can be stored."""
+    text = text.encode(errors="backslashreplace").decode()
+    half = frames.ERROR_LENGTH_MAX // 2
+    return text if len(text) <= 2 * half else f"{text[:half]}\n[…]\n{text[-half:]}"
+
+
+if __name__ == "__main__":
+    main()
