@@ -1,0 +1,10 @@
+"""The consumers: executors, which perform the runs that are ready.
+
+    ready topics ──► executor ──► guard ──► slots       processes: one executor, its guard, its slots
+                        │
+                        └──► output store (files), then jobs.runs
+
+An executor takes ready runs from Kafka and hands them to its slots, long-lived processes that perform users' code
+(`dueline.slot`). The guard stands between the two, so that whatever becomes of the executor, no run outlives it:
+`consumers.guard` and `consumers.cage` say how, `consumers.slots` is the executor's view of it.
+"""
