@@ -1,0 +1,392 @@
+"""The executor's slots: a fixed number of long-lived processes, each of which performs one run at a time.
+
+    starting ──hello──► idle ──► busy ──report──► idle …
+        │                │         │
+        │                │         ├─ timeout: SIGTERM, 2 s, SIGKILL ──► TIMED_OUT
+        │                │         ├─ interrupt: SIGKILL ──────────────► INTERRUPTED
+        └────────────────┴─────────┴─ ended by itself ────────────────► CRASHED
+                                              each of these three: gone, replaced by a new slot
+
+An attempt has ended only when nothing of it is left: with its slot's report, which the slot sends after killing what
+the run left behind, or when the guard says that the slot is dead with all below it. Nothing else ends one, however
+long it takes, since the next attempt may start then.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from consumers.cage import Protection
+from consumers.guard import GRACE_S
+from consumers.guard_link import GuardLink
+from dueline.clock import Clock, SystemClock
+from dueline.errors import Unavailable
+from dueline.frames import BrokenFrame, Report, pack_request, reply_length, unpack_reply, unpack_report
+from dueline.processes import signal_name
+from dueline.runs import Output, ReadyRun, RunKey
+from dueline.states import AttemptState
+
+log = logging.getLogger(__name__)
+
+#: Users' modules may load models and the like when they are imported; beyond this something hangs.
+START_TIMEOUT_S = 60.0
+#: For the guard to report a death, from the moment in which the dead process's connection breaks.
+HANG_UP_GRACE_S = 0.5
+#: Pause before a replacement is started again which didn't come up: doubled each time up to the maximum.
+RESTART_PAUSE_S, RESTART_PAUSE_MAX_S = 0.5, 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, and what it left."""
+
+    state: AttemptState
+    #: When it was handed to its slot, and when it was known that nothing of it runs any more.
+    started_ms: int
+    ended_ms: int
+    exit_status: int | None = None
+    #: The returned value as JSON text; empty when there is none.
+    result: str = ""
+    #: The error with its trace; empty after a success.
+    error: str = ""
+    #: The error in one line.
+    reason: str = ""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    #: Bytes written beyond the limit and not kept.
+    bytes_dropped: int = 0
+
+    def output_of(self, run: ReadyRun) -> Output:
+        """What goes to the output store."""
+        return Output(
+            run_id=run.run_id,
+            attempt=run.attempt,
+            state=self.state,
+            started_ms=self.started_ms,
+            ended_ms=self.ended_ms,
+            exit_status=self.exit_status,
+            result=self.result,
+            error=self.error,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            bytes_dropped=self.bytes_dropped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Why a slot is being ended, and so how its run ends if the slot reports nothing any more."""
+
+    state: AttemptState
+    reason: str
+
+
+class _Slot(asyncio.Protocol):
+    """One slot, and the connection to it."""
+
+    def __init__(self, pool: "SlotPool", name: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.name = name
+        #: The classes that it has, once it is up.
+        self.hello: asyncio.Future[tuple[str, ...]] = loop.create_future()
+        #: The run that it performs.
+        self.key: RunKey | None = None
+        #: How that ends: by a report, or None when the slot has died.
+        self.end: asyncio.Future[Report | None] | None = None
+        #: Set when it is to end; it gets no further run then.
+        self.verdict: _Verdict | None = None
+        #: The wait status that the guard has told; None before, and for a slot that died with its guard.
+        self.status: int | None = None
+        self._exited = False
+        self._connected = False
+        self._pool = pool
+        self._buffer = bytearray()
+        self._reply_length: int | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.key is None and self.verdict is None and self._connected and self.hello.done()
+
+    def connect(self, channel: socket.socket) -> None:
+        self._connected = True
+        self._connecting = asyncio.ensure_future(
+            asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
+        )
+
+    def begin(self, key: RunKey, record: bytes) -> "asyncio.Future[Report | None]":
+        assert self._transport is not None
+        assert self.end is None
+        self.key = key
+        self.end = asyncio.get_running_loop().create_future()
+        self._transport.write(pack_request(record))
+        return self.end
+
+    def release(self) -> None:
+        self.key = self.end = None
+
+    def exited(self, status: int | None) -> None:
+        """The guard says that it is dead. What it sent before may still be on its way."""
+        self.status, self._exited = status, True
+        self._check_gone()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            if self._reply_length is None:
+                self._reply_length = reply_length(self._buffer)
+            if self._reply_length is None or len(self._buffer) < self._reply_length:
+                return
+            if len(self._buffer) > self._reply_length:
+                raise BrokenFrame("it sends more than one reply")
+            self._take(bytes(self._buffer))
+        except BrokenFrame as error:
+            self._pool.condemn(self, AttemptState.CRASHED, f"its process broke the protocol: {error}")
+        self._buffer.clear()
+        self._reply_length = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connected = False
+        if not self._exited:
+            # Most likely it is dead, and the guard is about to say how; else it gets no second chance.
+            asyncio.get_running_loop().call_later(HANG_UP_GRACE_S, self._pool.hung_up, self)
+        self._check_gone()
+
+    def _take(self, reply: bytes) -> None:
+        if not self.hello.done():
+            header, _, _ = unpack_reply(reply)
+            if "error" in header:
+                self.hello.set_exception(Unavailable(str(header["error"])))
+            else:
+                self.hello.set_result(tuple(header["classes"]))
+        elif self.end is not None and not self.end.done():
+            self.end.set_result(unpack_report(reply))
+        else:
+            raise BrokenFrame("it reports a run that it doesn't have")
+
+    def _check_gone(self) -> None:
+        if self._exited and not self._connected:
+            if self.end is not None and not self.end.done():
+                self.end.set_result(None)
+            self._pool.gone(self)
+
+
+class SlotPool:
+    """Performs runs in slots. Used on the event loop of the main thread, since the guard dies with its thread."""
+
+    def __init__(self, slots: int, imports: Sequence[str] = (), clock: Clock | None = None) -> None:
+        self._size = slots
+        self._imports = tuple(imports)
+        self._clock = clock or SystemClock()
+        self._slots: dict[int, _Slot] = {}
+        self._names = 0
+        # The last used comes first: its memory is the warmest.
+        self._idle: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        self._failed_starts = 0
+        self._started = False
+        self._closing = False
+
+    @property
+    def free(self) -> int:
+        """How many runs could start at once."""
+        return sum(slot.idle for slot in self._slots.values())
+
+    @property
+    def guard_pid(self) -> int:
+        return self._guard.pid
+
+    async def start(self) -> tuple[str, ...]:
+        """Start the guard and all slots; the names of the executor classes that they have.
+
+        Raises Unavailable if a module can't be imported; everything has been stopped again then.
+        """
+        loop = asyncio.get_running_loop()
+        #: Done when the guard is gone and all slots with it, though nobody closed the pool: the executor has to end.
+        self.lost: asyncio.Future[None] = loop.create_future()
+        #: What keeps runs from leaving processes behind; the guard finds out.
+        self.protection: asyncio.Future[Protection] = loop.create_future()
+        self._guard = GuardLink(self._imports, self._on_event)
+        slots = [self._spawn() for _ in range(self._size)]
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                hellos = await asyncio.gather(*(slot.hello for slot in slots))
+        except TimeoutError:
+            await self.close()
+            raise Unavailable(
+                f"the slots did not start within {START_TIMEOUT_S:g} s; does an imported module "
+                f"({', '.join(self._imports) or 'none'}) wait for something?"
+            ) from None
+        except Unavailable:
+            await self.close()
+            raise
+        self._started = True
+        log.info("%d slots are up, protected by %s", self._size, await self.protection)
+        return hellos[0] if hellos else ()
+
+    async def perform(self, run: ReadyRun, record: bytes) -> Outcome:
+        """Perform an attempt in the next free slot. `record` is the ReadyRun's bytes. Always ends in an outcome.
+
+        To cancel this is to interrupt the run, but leaves nobody who knows when it has ended: use `interrupt`.
+        """
+        slot = await self._take_idle()
+        started_ms, started_s = self._clock.now_ms(), self._clock.elapsed_s()
+        end = slot.begin(run.key, record)
+        timer = asyncio.get_running_loop().call_later(run.timeout_ms / 1000, self._time_out, slot, run)
+        try:
+            report = await end
+        except asyncio.CancelledError:
+            self._interrupt(slot, "the executor gave it up")
+            raise
+        finally:
+            timer.cancel()
+        ended_ms = started_ms + round((self._clock.elapsed_s() - started_s) * 1000)
+        if report is None:
+            state, reason, exit_status = _how_it_died(slot)
+            return Outcome(
+                state=state,
+                started_ms=started_ms,
+                ended_ms=ended_ms,
+                exit_status=exit_status,
+                error=reason,
+                reason=reason,
+            )
+        slot.release()
+        if slot.verdict is None:
+            self._idle.put_nowait(slot)
+        else:
+            self._guard.kill(slot.name)  # it may have been told to end in the very moment in which it had
+        return Outcome(
+            state=report.state,
+            started_ms=started_ms,
+            ended_ms=ended_ms,
+            exit_status=report.exit_status,
+            result=report.result,
+            error=report.error,
+            reason=report.reason,
+            stdout=report.stdout,
+            stderr=report.stderr,
+            bytes_dropped=report.bytes_dropped,
+        )
+
+    def interrupt(self, key: RunKey, reason: str = "its executor had to give it up") -> bool:
+        """Kill a run now. Its `perform` returns INTERRUPTED when nothing of it is left. False if it isn't running."""
+        for slot in self._slots.values():
+            if slot.key == key:
+                self._interrupt(slot, reason)
+                return True
+        return False
+
+    async def close(self, drain_s: float = 0) -> None:
+        """Let running runs end for `drain_s`, interrupt those that don't, and end all slots and the guard."""
+        self._closing = True
+        running = [slot.end for slot in self._slots.values() if slot.end is not None]
+        if running and drain_s > 0:
+            await asyncio.wait(running, timeout=drain_s)
+        for slot in self._slots.values():
+            if slot.key is not None:
+                self._interrupt(slot, "its executor stopped")
+        if running:
+            await asyncio.wait(running)
+        await self._guard.close()
+        for slot in list(self._slots.values()):
+            slot.exited(None)
+
+    async def _take_idle(self) -> _Slot:
+        while True:
+            slot = await self._idle.get()
+            if slot.idle:
+                return slot
+
+    def _spawn(self) -> _Slot:
+        self._names += 1
+        slot = self._slots[self._names] = _Slot(self, self._names)
+        slot.hello.add_done_callback(lambda hello: self._up(slot, hello))
+        self._guard.spawn(slot.name)
+        return slot
+
+    def _up(self, slot: _Slot, hello: "asyncio.Future[tuple[str, ...]]") -> None:
+        if hello.cancelled():
+            return
+        if (error := hello.exception()) is None:
+            self._failed_starts = 0
+            self._idle.put_nowait(slot)
+            return
+        self._failed_starts += 1
+        if self._started:
+            log.error("slot %d did not start: %s", slot.name, error)
+
+    def gone(self, slot: _Slot) -> None:
+        """A slot is dead, with all that was in it."""
+        if self._slots.pop(slot.name, None) is None:
+            return
+        if not slot.hello.done():
+            _, reason, _ = _how_it_died(slot)
+            slot.hello.set_exception(Unavailable(f"a slot ended while it started: {reason}"))
+        elif slot.key is None and slot.verdict is None and not self._closing:
+            log.warning("slot %d had no run and died: %s", slot.name, _how_it_died(slot)[1])
+        if self._closing or self.lost.done():
+            return
+        pause_s = (
+            min(RESTART_PAUSE_S * 2**self._failed_starts, RESTART_PAUSE_MAX_S) if self._failed_starts else 0
+        )
+        asyncio.get_running_loop().call_later(pause_s, self._replace)
+
+    def _replace(self) -> None:
+        if not self._closing and not self.lost.done():
+            self._spawn()
+
+    def condemn(self, slot: _Slot, state: AttemptState, reason: str) -> None:
+        """Kill a slot; its run, if it has one and doesn't report in this moment, ends like this."""
+        slot.verdict = slot.verdict or _Verdict(state, reason)
+        self._guard.kill(slot.name)
+
+    def hung_up(self, slot: _Slot) -> None:
+        if slot.name in self._slots:
+            self.condemn(slot, AttemptState.CRASHED, "its process closed the connection to the executor")
+
+    def _interrupt(self, slot: _Slot, reason: str) -> None:
+        self.condemn(slot, AttemptState.INTERRUPTED, reason)
+
+    def _time_out(self, slot: _Slot, run: ReadyRun) -> None:
+        if slot.verdict is None:
+            reason = f"timed out after {run.timeout_ms / 1000:g} s, and killed as it did not end {GRACE_S:g} s later"
+            slot.verdict = _Verdict(AttemptState.TIMED_OUT, reason)
+            self._guard.terminate(slot.name)
+
+    def _on_event(self, event: dict[str, Any] | None, channel: socket.socket | None) -> None:
+        if event is None:
+            self._on_guard_gone()
+        elif event["event"] == "ready":
+            self.protection.set_result(Protection(event["protection"]))
+        elif event["event"] == "spawned":
+            assert channel is not None
+            self._slots[event["slot"]].connect(channel)
+        elif event["event"] == "exited":
+            self._slots[event["slot"]].exited(event["status"])
+
+    def _on_guard_gone(self) -> None:
+        log.error("the guard (pid %d) is gone, and all slots with it", self._guard.pid)
+        self.lost.set_result(None)
+        for slot in list(self._slots.values()):
+            slot.verdict = slot.verdict or _Verdict(
+                AttemptState.INTERRUPTED, "the guard of its executor died"
+            )
+            slot.exited(None)
+
+
+def _how_it_died(slot: _Slot) -> tuple[AttemptState, str, int | None]:
+    """State, reason and exit status of a run whose slot is dead and said nothing."""
+    if slot.verdict is not None:
+        return slot.verdict.state, slot.verdict.reason, None
+    if slot.status is None:
+        return AttemptState.INTERRUPTED, "its executor stopped", None
+    code = os.waitstatus_to_exitcode(slot.status)
+    how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended by itself with exit status {code}"
+    return AttemptState.CRASHED, f"its process {how}", code
