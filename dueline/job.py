@@ -10,10 +10,11 @@ from typing import Any
 from dueline.clock import from_ms
 from dueline.errors import InvalidJob
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
-from dueline.triggers import Every, Once, Trigger
+from dueline.triggers import Cron, Every, Once, Trigger
 
 TIMEOUT_MAX_S = 300.0
 ATTEMPTS_MAX = 100
+TRIGGERS = (Once, Every, Cron)
 TRIGGERS_MAX = 16
 BACKOFF_MAX_S = 24 * 3600.0
 #: Due times further away than this are refused: more likely a mistake of units than a plan.
@@ -96,6 +97,10 @@ class Job:
             raise InvalidJob("priority", f"{self.priority!r} is not one of {', '.join(Priority)}")
         if not isinstance(self.params, Mapping):
             raise InvalidJob("params", f"must be an object, such as {{}}, not {type(self.params).__name__}")
+        if not isinstance(self.triggers, tuple) or not all(isinstance(t, TRIGGERS) for t in self.triggers):
+            raise InvalidJob("trigger", f"{self.triggers!r:.80} must hold Once, Every or Cron only")
+        if not isinstance(self.retry, Retry):
+            raise InvalidJob("retry", f"{self.retry!r:.80} must be a Retry, such as Retry(max_attempts=3)")
         if len(self.triggers) > TRIGGERS_MAX:
             raise InvalidJob("triggers", f"there are {len(self.triggers)}; a job has at most {TRIGGERS_MAX}")
         _require_number("timeout_s", self.timeout_s, 0.001, TIMEOUT_MAX_S)
@@ -139,9 +144,11 @@ class Job:
 def params_text(params: Mapping[str, Any]) -> str:
     """Parameters as JSON text. Raises InvalidJob for what JSON cannot hold."""
     try:
-        return json.dumps(params, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(params, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        text.encode()  # half a surrogate pair is no text, and neither Avro nor Cassandra takes it
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob("params", f"must hold JSON values only: {error}") from error
+    return text
 
 
 def _require_text(field_name: str, value: object, length_min: int) -> None:
@@ -149,6 +156,12 @@ def _require_text(field_name: str, value: object, length_min: int) -> None:
         raise InvalidJob(
             field_name, f"{value!r:.80} must be a text of {length_min} to {NAME_LENGTH_MAX} characters"
         )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidJob(
+            field_name, f"{value!r:.80} holds half a surrogate pair, which is no text"
+        ) from error
 
 
 def _require_number(field_name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:

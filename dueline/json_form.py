@@ -39,7 +39,7 @@ _TRIGGER_FIELDS = {
 def job_from_json(source: object) -> Job:
     """The job that a parsed JSON value describes. Raises InvalidJob, which names the field and the remedy."""
     fields_given = dict(_object("submission", source, _JOB_FIELDS))
-    if "executor_class" not in fields_given:
+    if fields_given.get("executor_class") is None:
         raise InvalidJob("executor_class", "is missing; it names the code to run, such as command or http")
     single, several = fields_given.pop("trigger", None), fields_given.pop("triggers", None)
     if single is not None and several is not None:

@@ -25,6 +25,9 @@ from dueline.clock import EPOCH, from_ms, to_ms
 from dueline.errors import InvalidJob
 
 INTERVAL_MIN = timedelta(seconds=1)
+EXPRESSION_LENGTH_MAX = 256
+#: The end of the year 9000: the arithmetic around a moment stays inside what a datetime can hold.
+MOMENT_MAX_MS = to_ms(datetime(9001, 1, 1, tzinfo=UTC)) - 1
 _RANDOM_FIELD = re.compile(r"[hr](\(|/|\Z)", re.IGNORECASE)  # croniter would accept these
 CRON_WORDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
@@ -58,7 +61,7 @@ class Once(_AskedInDatetimes):
     at: datetime
 
     def __post_init__(self) -> None:
-        _require_aware("trigger.at", self.at)
+        _require_moment("trigger.at", self.at)
 
     def next_ms(self, after_ms: int) -> int | None:
         at_ms = to_ms(self.at)
@@ -118,6 +121,13 @@ class Cron(_AskedInDatetimes):
     end: datetime | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.expression, str) or len(self.expression) > EXPRESSION_LENGTH_MAX:
+            raise InvalidJob(
+                "trigger.cron",
+                f"{self.expression!r:.80} is no text of at most {EXPRESSION_LENGTH_MAX} characters",
+            )
+        if not isinstance(self.time_zone, str):
+            raise InvalidJob("trigger.time_zone", f"{self.time_zone!r:.80} is no text, such as Europe/Berlin")
         _check_expression(self.expression)
         _zone(self.time_zone)
         _require_window(self.start, self.end)
@@ -187,8 +197,6 @@ def _instants(wall: datetime, zone: ZoneInfo) -> tuple[datetime, ...]:
 @lru_cache(maxsize=16_384)
 def _check_expression(expression: str) -> None:
     field = "trigger.cron"
-    if not isinstance(expression, str):
-        raise InvalidJob(field, f"{expression!r} is no text")
     fields = expression.split()
     if expression.startswith("@"):
         if expression not in CRON_WORDS:
@@ -227,14 +235,18 @@ def _zone(name: str) -> ZoneInfo:
         ) from error
 
 
-def _require_aware(field: str, moment: datetime | None) -> None:
-    if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
+def _require_moment(field: str, moment: datetime | None) -> None:
+    if moment is None:
+        return
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidJob(field, f"{moment!r} has no time zone; use e.g. datetime.now(UTC)")
+    if not 0 <= to_ms(moment) <= MOMENT_MAX_MS:
+        raise InvalidJob(field, f"{moment.isoformat()} lies outside the years 1970 to 9000")
 
 
 def _require_window(start: datetime | None, end: datetime | None) -> None:
-    _require_aware("trigger.start", start)
-    _require_aware("trigger.end", end)
+    _require_moment("trigger.start", start)
+    _require_moment("trigger.end", end)
     if start and end and end < start:
         raise InvalidJob("trigger.end", f"{end.isoformat()} is before the start, {start.isoformat()}")
 
