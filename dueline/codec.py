@@ -7,7 +7,6 @@ would cost fastavro twice the time and say no more.
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -22,12 +21,10 @@ from dueline.job import Job, Priority, Retry, params_text
 from dueline.json_form import job_from_json
 from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
 from dueline.states import AttemptState
-from dueline.triggers import Cron, Every, Once, Trigger
+from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
 
 #: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
 SUBMISSION_LENGTH_MAX = 256_000
-#: The last instant that a datetime can hold.
-INSTANT_MAX_MS = to_ms(datetime.max.replace(tzinfo=UTC))
 CONFLUENT_MARK = b"\x00"
 
 Submission = Job | RetryCommand | ControlCommand
@@ -178,8 +175,8 @@ def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
     if not 1 <= fields["follows"] < run.attempt:
         raise InvalidJob("run.attempt", f"{run.attempt} does not come after attempt {fields['follows']}")
     for field, instant_ms in (("run.due_ms", run.due_ms), ("run.emit_ms", run.emit_ms)):
-        if not 0 <= instant_ms <= INSTANT_MAX_MS:
-            raise InvalidJob(field, f"{instant_ms} lies outside the years 1970 to 9999")
+        if not 0 <= instant_ms <= MOMENT_MAX_MS:
+            raise InvalidJob(field, f"{instant_ms} lies outside the years 1970 to 9000")
     return RetryCommand(follows=fields["follows"], run=run)
 
 

@@ -1,0 +1,156 @@
+"""What a valid value looks like, for hypothesis: a test says `st.from_type(Job)`."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.ids import IdGenerator
+from dueline.job import Job, Priority, Retry
+from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
+from dueline.states import AttemptState
+from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once
+
+settings.register_profile("dueline", deadline=None)  # the suite shares its machine with two servers
+settings.load_profile("dueline")
+
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Pacific/Apia")
+EXPRESSIONS = ("* * * * *", "*/15 * * * *", "0 2 * * *", "30 1 * * 1-5", "0 0 1,15 * 5", "@hourly", "@weekly")
+
+_generator = IdGenerator()
+instants = st.integers(0, MOMENT_MAX_MS)
+longs = st.integers(0, 2**62)
+ints = st.integers(0, 2**31 - 1)
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)).map(  # noqa: DTZ001 (the zone follows)
+    lambda moment: moment.replace(tzinfo=UTC, microsecond=moment.microsecond // 1000 * 1000)
+)
+windows = st.tuples(st.none() | moments, st.none() | moments).map(
+    lambda ends: sorted(ends) if None not in ends else ends  # type: ignore[type-var]
+)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,40}", fullmatch=True)
+ids = names | instants.map(_generator.next)
+texts = st.text(max_size=40)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+params = st.dictionaries(texts, json_values, max_size=4)
+
+onces = moments.map(Once)
+everies = st.builds(
+    lambda ms, window: Every(timedelta(milliseconds=ms), *window),
+    st.integers(1000, 10 * 365 * 86_400_000),
+    windows,
+)
+crons = st.builds(
+    lambda expression, zone, window: Cron(expression, zone, *window),
+    st.sampled_from(EXPRESSIONS),
+    st.sampled_from(ZONES),
+    windows,
+)
+pauses_s = st.integers(0, 86_400_000).map(lambda ms: ms / 1000)
+retries = st.builds(
+    Retry,
+    max_attempts=st.integers(1, 100),
+    backoff_s=pauses_s,
+    factor=st.floats(1, 100),
+    backoff_max_s=pauses_s,
+)
+jobs = st.builds(
+    Job,
+    executor_class=st.text(min_size=1, max_size=40),
+    id=st.none() | ids,
+    name=texts,
+    priority=st.sampled_from(Priority),
+    params=params,
+    triggers=st.lists(onces | everies | crons, max_size=3).map(tuple),
+    retry=retries,
+    timeout_s=st.integers(1, 300_000).map(lambda ms: ms / 1000),
+)
+ready_runs = st.builds(
+    ReadyRun,
+    job_id=ids,
+    due_ms=instants,
+    emit_ms=instants,
+    attempt=st.integers(2, 100),
+    version=longs,
+    executor_class=texts,
+    priority=st.sampled_from(Priority),
+    params=params,
+    timeout_ms=st.integers(1, 300_000),
+    retry=retries,
+    name=texts,
+    recurring=st.booleans(),
+)
+some_ms = st.none() | longs
+states = st.sampled_from(AttemptState)
+
+st.register_type_strategy(Once, onces)
+st.register_type_strategy(Every, everies)
+st.register_type_strategy(Cron, crons)
+st.register_type_strategy(Job, jobs)
+st.register_type_strategy(Retry, retries)
+st.register_type_strategy(ReadyRun, ready_runs)
+st.register_type_strategy(
+    RetryCommand, ready_runs.map(lambda run: RetryCommand(follows=run.attempt - 1, run=run))
+)
+st.register_type_strategy(
+    ControlCommand, st.builds(ControlCommand, job_id=ids, action=st.sampled_from(Action), note=texts)
+)
+st.register_type_strategy(
+    RunEvent,
+    st.builds(
+        RunEvent,
+        job_id=ids,
+        due_ms=longs,
+        attempt=ints,
+        version=longs,
+        state=states,
+        at_ms=longs,
+        executor_class=texts,
+        priority=st.sampled_from(Priority),
+        recurring=st.booleans(),
+        executor=texts,
+        epoch=longs,
+        started_ms=some_ms,
+        ended_ms=some_ms,
+        retry_ms=some_ms,
+        reason=texts,
+        exit_status=st.none() | st.integers(-64, 255),
+        output=texts,
+    ),
+)
+st.register_type_strategy(
+    Heartbeat,
+    st.builds(
+        Heartbeat,
+        executor=texts,
+        host=texts,
+        pid=ints,
+        started_ms=longs,
+        at_ms=longs,
+        slots=ints,
+        running=ints,
+        classes=st.lists(texts, max_size=3).map(tuple),
+        alive=st.booleans(),
+    ),
+)
+st.register_type_strategy(
+    Output,
+    st.builds(
+        Output,
+        run_id=texts,
+        attempt=ints,
+        state=states,
+        started_ms=longs,
+        ended_ms=longs,
+        exit_status=st.none() | st.integers(-64, 255),
+        result=texts,
+        error=texts,
+        stdout=st.binary(max_size=40),
+        stderr=st.binary(max_size=40),
+        bytes_dropped=longs,
+    ),
+)
