@@ -7,12 +7,13 @@ when a test has failed.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,12 +91,21 @@ def pytest_report_header() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different."""
+    """Ports that nobody uses now, all different.
+
+    They lie below those that the system gives to outgoing connections, so that a server which is down for a moment
+    finds its port free when it comes back.
+    """
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        return [_hold_free_port(held) for _ in range(count)]
+
+
+def _hold_free_port(held: ExitStack) -> int:
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError):
+            held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return port
 
 
 def _end_session(number: int, frame: object) -> None:

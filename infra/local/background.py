@@ -12,6 +12,9 @@ from pathlib import Path
 LOG_BYTES_MAX = 20 * 1024**2
 """A longer log is put aside at the next start, as `<name>.log.1`: what led to yesterday's end is still there."""
 
+KILL_LIMIT_S = 10.0
+"""The kernel needs a moment to take down a large heap."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Background:
@@ -60,11 +63,13 @@ class Background:
         return pid if self._is_ours(pid) else None
 
     def signal(self, number: int) -> bool:
-        """Send a signal, if it still runs. The descriptor holds the very process that was checked."""
+        """Send a signal, if it still runs; after SIGKILL it has ended when this returns."""
         with self._handle() as handle:
             if handle is None:
                 return False
             signal.pidfd_send_signal(handle, number)
+            if number == signal.SIGKILL:
+                _ended(handle, KILL_LIMIT_S)
             return True
 
     def stop(self, limit_s: float) -> None:
@@ -74,16 +79,17 @@ class Background:
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
                 if not _ended(handle, limit_s):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    _ended(handle, 10.0)  # the kernel needs a moment for a large heap
+                    _ended(handle, KILL_LIMIT_S)
         if self.pid() is None:
             self.pid_file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _handle(self) -> Iterator[int | None]:
+        """A descriptor of the very process that was checked: its number may pass on, the descriptor does not."""
         pid = self.pid()
         handle = _open(pid) if pid is not None else None
         try:
-            # Looked at again behind the descriptor: the number could have passed on in between.
+            # Checked again, now that it is held: the number could have passed on in between.
             yield handle if handle is not None and pid is not None and self._is_ours(pid) else None
         finally:
             if handle is not None:
