@@ -40,26 +40,31 @@ class Settings(BaseSettings):
         Path(".dueline"), description="Outputs, server data, logs and pid files of this machine."
     )
     cache: Path = Field(Path("~/.cache/dueline"), description="The servers' jars; may be shared and deleted.")
+
     kafka_port: Port = Field(9092, description="Where the local Kafka serves clients.")
     kafka_controller_port: Port = Field(9093, description="Where the local Kafka's controller listens.")
     cassandra_port: Port = Field(9042, description="Where the local Cassandra serves CQL.")
     cassandra_storage_port: Port = Field(
         7000, description="Where the local Cassandra would meet other nodes."
     )
-    kafka: str = Field("", description="Bootstrap servers, host:port,...; the local Kafka when empty.")
-    cassandra: str = Field("", description="Contact points, host:port,...; the local Cassandra when empty.")
     kafka_heap: Heap = Field("512m", description="Heap of the local Kafka: a number with m or g.")
     cassandra_heap: Heap = Field("1g", description="Heap of the local Cassandra: a number with m or g.")
+
+    # After the ports, which complete them.
+    kafka: str = Field("", description="Bootstrap servers, host:port,...; the local Kafka when empty.")
+    cassandra: str = Field("", description="Contact points, host:port,...; the local Cassandra when empty.")
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_variables(cls, values: dict[str, object]) -> dict[str, object]:
-        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields}
-        for name in sorted(os.environ):
-            if name.startswith(PREFIX) and name not in known | NOT_SETTINGS:
-                guess = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {guess[0]}?" if guess else f"known are {', '.join(sorted(known))}"
-                raise ValueError(f"{name} is set, and there is no such setting: {hint}")
+        given = {
+            name.removeprefix(PREFIX) for name in os.environ.keys() - NOT_SETTINGS if name.startswith(PREFIX)
+        }
+        known = {name.upper() for name in cls.model_fields}
+        for name in sorted(given - known):
+            guess = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {PREFIX}{guess[0]}?" if guess else f"there are {', '.join(sorted(known))}"
+            raise ValueError(f"{PREFIX}{name} is set, and there is no such setting: {hint}")
         return values
 
     @field_validator("kafka", "cassandra")

@@ -88,9 +88,7 @@ def status(settings: Settings) -> None:
     for server in servers_of(settings):
         address = f"127.0.0.1:{next(iter(server.ports.values()))}"
         pid = server.process.pid()
-        table.add_row(
-            server.name, _state(pid, server.is_up()), _show(pid), address, str(server.process.log_file)
-        )
+        table.add_row(server.name, _state(pid, server.is_up()), _show(pid), address)
     for process in platform_of(settings):
         state = _state(process.supervisor.pid(), process.is_up())
         table.add_row(process.name, state, _show(process.worker_pid()), "")

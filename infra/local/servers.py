@@ -87,14 +87,18 @@ class Server(ABC):
         """What must be done before each start, if anything."""
         return
 
-    def start(self) -> None:
-        """Start it, unless it runs. Raises Unavailable, with the remedy, where the machine lacks something."""
-        if self.process.pid() is not None:
-            return
-        java = find_java()
+    def check(self) -> Path:
+        """The Java to start it with. Raises Unavailable, with the remedy, where the machine lacks something."""
         check_disk(self.data)
         for setting, port in self.ports.items():
             check_port(port, setting)
+        return find_java()
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if self.process.pid() is not None:
+            return
+        java = self.check()
         jars = jars_of(self.name, self.source / "pom.xml", self.settings.cache, self._say)
         class_path = f"{jars}/*"
         self.write_config()
@@ -283,7 +287,11 @@ def start_servers(settings: Settings, say: Say = lambda _: None) -> None:
         server.start()
         server.wait_until_up()
 
-    at_once(bring_up, servers_of(settings, say))
+    servers = servers_of(settings, say)
+    for server in servers:
+        if server.process.pid() is None:
+            server.check()  # before either of them takes its seconds
+    at_once(bring_up, servers)
 
 
 def stop_servers(settings: Settings, say: Say = lambda _: None) -> None:
