@@ -1,0 +1,169 @@
+"""A job that exists is valid; a wrong one is refused with its field and what to do about it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dueline.clock import from_ms
+from dueline.errors import InvalidJob
+from dueline.job import Job, Retry, params_text
+from dueline.json_form import job_from_json, job_to_json
+from dueline.triggers import Cron, Every, Once
+
+NOW_MS = 1_800_000_000_000
+
+
+def refused(**fields: Any) -> InvalidJob:
+    with pytest.raises(InvalidJob) as refusal:
+        Job(**{"executor_class": "command"} | fields)
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("executor_class", ""),
+        ("executor_class", None),
+        ("executor_class", "x" * 201),
+        ("executor_class", "\ud800"),
+        ("id", ""),
+        ("id", "two words"),
+        ("id", 7),
+        ("name", "x" * 201),
+        ("priority", "urgent"),
+        ("params", [1]),
+        ("retry", {"max_attempts": 3}),
+        ("timeout_s", 0),
+        ("timeout_s", 300.1),
+        ("timeout_s", float("nan")),
+        ("timeout_s", True),
+        ("timeout_s", "60"),
+    ],
+)
+def test_a_wrong_field_is_named(field: str, value: Any) -> None:
+    assert refused(**{field: value}).field == field
+
+
+@pytest.mark.parametrize("triggers", ["soon", ("soon",), [Once(from_ms(0))], (timedelta(seconds=5),)])
+def test_triggers_of_another_kind_are_refused(triggers: Any) -> None:
+    assert "Once, Every or Cron" in refused(triggers=triggers).problem
+
+
+def test_there_is_a_limit_to_triggers() -> None:
+    assert refused(triggers=(Once(from_ms(0)),) * 17).field == "triggers"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"max_attempts": 0}, "retry.max_attempts"),
+        ({"max_attempts": 1.5}, "retry.max_attempts"),
+        ({"backoff_s": -1}, "retry.backoff_s"),
+        ({"factor": 0.5}, "retry.factor"),
+        ({"backoff_max_s": float("inf")}, "retry.backoff_max_s"),
+    ],
+)
+def test_a_wrong_retry_is_named(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        Retry(**fields)
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), "\ud800", {1, 2}])
+def test_params_hold_json_only(value: Any) -> None:
+    with pytest.raises(InvalidJob, match="params"):
+        params_text({"x": value})
+
+
+@given(st.from_type(Retry), st.floats(0, 1, exclude_max=True))
+def test_pauses_grow_up_to_their_limit(retry: Retry, chance: float) -> None:
+    pauses = [retry.pause_ms(attempt, chance) for attempt in range(1, 102)]
+    assert pauses[retry.max_attempts - 1 :] == [None] * (102 - retry.max_attempts)
+    given_pauses = [pause for pause in pauses if pause is not None]
+    assert given_pauses == sorted(given_pauses)
+    assert all(0 <= pause <= retry.backoff_max_s * 1200 + 1 for pause in given_pauses)
+
+
+def test_a_job_without_a_trigger_is_due_at_its_acceptance() -> None:
+    job = Job(executor_class="command").anchored(NOW_MS)
+    assert job.first_ms(NOW_MS) == NOW_MS
+    assert not job.recurring
+
+
+def test_a_past_instant_is_late_not_wrong() -> None:
+    assert Job(executor_class="command", triggers=(Once(from_ms(5)),)).first_ms(NOW_MS) == 5
+
+
+def test_triggers_that_coincide_make_one_run() -> None:
+    hourly = (Cron("0 * * * *"), Every(timedelta(minutes=30), start=from_ms(0)))
+    job = Job(executor_class="command", triggers=hourly)
+    first_ms = job.next_ms(3_599_999)
+    assert first_ms == 3_600_000
+    assert job.next_ms(first_ms) == 5_400_000
+    assert job.recurring
+
+
+@pytest.mark.parametrize(
+    ("trigger", "says"),
+    [
+        (Cron("0 0 31 2 *"), "never due"),
+        (Every(timedelta(hours=1), end=from_ms(NOW_MS - 1)), "is before the start"),
+        (Once(from_ms(NOW_MS) + timedelta(days=4000)), "more than 10 years"),
+        (Every(timedelta(hours=1), start=datetime(2900, 1, 1, tzinfo=UTC)), "more than 10 years"),
+    ],
+)
+def test_a_job_that_is_never_due_is_refused(trigger: Once | Every | Cron, says: str) -> None:
+    with pytest.raises(InvalidJob, match=says):
+        Job(executor_class="command", triggers=(trigger,)).anchored(NOW_MS).first_ms(NOW_MS)
+
+
+@given(st.from_type(Job))
+def test_json_gives_the_same_job_again(job: Job) -> None:
+    assert job_from_json(json.loads(json.dumps(job_to_json(job)))) == job
+
+
+def test_the_example_of_the_documentation() -> None:
+    source = """
+    {"id": "nightly-report", "executor_class": "command", "params": {"argv": ["/bin/date"]}, "priority": "high",
+     "trigger": {"cron": "0 2 * * *", "time_zone": "Europe/Berlin"}, "timeout_s": 60, "retry": {"max_attempts": 3}}
+    """
+    job = job_from_json(json.loads(source))
+    assert job.triggers == (Cron("0 2 * * *", "Europe/Berlin"),)
+    assert job.retry == Retry(max_attempts=3)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"executor_clas": "a"}, "executor_clas: is not known; did you mean executor_class?"),
+        ({"executor_class": "a", "colour": 1}, "colour: is not known; known are id, name, "),
+        (
+            {"executor_class": "a", "retry": {"max_atempts": 3}},
+            "retry.max_atempts: is not known; did you mean max_att",
+        ),
+        (
+            {"executor_class": "a", "trigger": {"every_s": 5, "strat": 1}},
+            "trigger.strat: is not known; did you mean start",
+        ),
+        ({"executor_class": "a", "trigger": {"cron": "* * * * *", "at": "x"}}, "trigger: must be one of"),
+        (
+            {"executor_class": "a", "trigger": {"at": "2030-01-01T00:00"}},
+            "trigger.at: '2030-01-01T00:00' has no offset",
+        ),
+        ({"executor_class": "a", "trigger": {"at": "soon"}}, "trigger.at: 'soon' is no ISO 8601 time"),
+        ({"executor_class": "a", "trigger": {"at": "2030-01-01Z"}, "triggers": []}, "trigger: give either"),
+        ({"executor_class": "a", "triggers": {}}, "triggers: must be a list"),
+        ({"executor_class": "a", "priority": "hihg"}, "priority: 'hihg' is not one of high, normal, low"),
+        ({"executor_class": None}, "executor_class: is missing"),
+        ({}, "executor_class: is missing"),
+        ([], "submission: must be a JSON object, not list"),
+    ],
+)
+def test_json_that_is_wrong_says_where_and_what_to_do(source: object, message: str) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        job_from_json(source)
+    assert str(refusal.value).startswith(message)
