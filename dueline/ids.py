@@ -8,6 +8,7 @@ shard (see `dueline.address`). A run id is `<job id>@<due time in ms>`.
 import hashlib
 import os
 import re
+import socket
 import threading
 
 NAME_LENGTH_MAX = 200
@@ -67,6 +68,11 @@ def parse_run_id(text: str) -> tuple[str, int]:
     if not at or not job_id or not due.isdecimal():
         raise ValueError(f"{text!r} is not a run id; one looks like <job id>@<due time in ms>")
     return job_id, int(due)
+
+
+def process_id(role: str) -> str:
+    """A new id for this process: what it is, where it runs, and some chance, since pids come back."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
 def _uuid7(ms: int, a: int, b: int) -> str:

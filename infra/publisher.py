@@ -5,6 +5,7 @@ so reports are gathered and the loop is woken once a burst.
 """
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+log = logging.getLogger(__name__)
+
+#: Between attempts at a delivery that failed after its own long time-out, or at once because the queue is full.
+RETRY_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,18 @@ class Publisher:
         batch.open = False
         batch.end_if_complete()
         return batch.future
+
+    async def deliver(self, records: Sequence[Record]) -> Sequence[Placed]:
+        """Send records until all are acknowledged, however long Kafka is away.
+
+        One whose acknowledgement was lost is then in the log twice; its readers know it by its key.
+        """
+        while True:
+            try:
+                return await self.publish(records)
+            except (KafkaException, BufferError) as error:
+                log.warning("not acknowledged, sending again: %s", error, extra={"action": "publish_failed"})
+                await asyncio.sleep(RETRY_PAUSE_S)
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Wait for what is under way, at most `timeout_s`, and end the thread."""

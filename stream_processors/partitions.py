@@ -15,7 +15,6 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -27,11 +26,12 @@ from dueline.address import EXECUTORS
 from dueline.clock import SystemClock
 from dueline.codec import encode_heartbeat
 from dueline.errors import DuelineError
-from dueline.ids import IdGenerator
+from dueline.ids import process_id
 from dueline.runs import Heartbeat
 from infra.kafka import producer_config
 from infra.log_reader import first_offset_from
 from infra.publisher import Placed, Publisher, Record
+from infra.ready import say_ready
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class PartitionedApp:
         self.settings = settings
         self.role = role
         self.topic = topic
-        self.process_id = f"{role}-{IdGenerator().next(SystemClock().now_ms())[:13]}-{socket.gethostname()}"
+        self.process_id = process_id(role)
         self.workers: dict[int, Worker] = {}
         self.publisher: Publisher
         self._committed: dict[int, int] = {}
@@ -234,7 +234,7 @@ class PartitionedApp:
             worker = self.workers[partition] = self.worker(partition)
             worker.start(self.fail)
         log.info("partitions %s", sorted(partitions), extra={"action": "assigned"})
-        _say_ready()
+        say_ready()
 
     async def _revoked(self, app: Any, revoked: set[TP], **_: Any) -> None:
         await self._commit_now()
@@ -301,9 +301,3 @@ def report_failure(task: "asyncio.Task[None]", failed: Callable[[BaseException],
             failed(error)
 
     task.add_done_callback(ended)
-
-
-def _say_ready() -> None:
-    """Tell whoever started this process that it serves. See infra/local/platform.py."""
-    if path := os.environ.get("DUELINE_READY_FILE"):
-        Path(path).write_text(str(os.getpid()))

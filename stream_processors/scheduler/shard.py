@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import KafkaException
 from faust.types import Message
 
 from dueline.address import BUCKET_MS, READY, minute_of
@@ -123,7 +122,7 @@ class Shard(Worker):
         await self._store.save_rows(self.partition, asked.rows)
         await self._store.save_jobs(self.partition, asked.jobs)
         if asked.records:
-            await self._publish(asked.records)
+            await self._publisher.deliver(asked.records)
         end = batch[-1].offset + 1
         self._wheel.admit(asked.rows, end).add_done_callback(lambda _: self._satisfy(end))
         self._turn_now.set()
@@ -211,7 +210,7 @@ class Shard(Worker):
         )
 
     async def _emit(self, rows: Sequence[ScheduledRun]) -> Sequence[Placed]:
-        return await self._publish(
+        return await self._publisher.deliver(
             [
                 Record(READY[row.priority], parse_run_id(row.run_id)[0].encode(), row.run, self.partition)
                 for row in rows
@@ -222,15 +221,6 @@ class Shard(Worker):
         following = [next_row for row in rows if (next_row := following_row(row)) is not None]
         await self._store.save_rows(self.partition, following)
         return following
-
-    async def _publish(self, records: Sequence[Record]) -> Sequence[Placed]:
-        """Send records until all are acknowledged; one whose acknowledgement was lost is then there twice."""
-        while True:
-            try:
-                return await self._publisher.publish(records)
-            except (KafkaException, BufferError) as error:
-                log.warning("sending again, not acknowledged: %s", error, extra={"action": "publish_failed"})
-                await asyncio.sleep(1.0)
 
     def _emitted_since(self, row: ShardRow) -> set[RunKey]:
         """The runs that the ready topics hold from the offsets of a shard row on."""

@@ -1,0 +1,82 @@
+"""The executor's account: which ready records it has taken, which are finished, and where no more should be taken."""
+
+from consumers.backlog import Taken
+from consumers.intake import Place
+from consumers.offsets import Completion
+from dueline.runs import RunKey
+
+#: Runs of one topic and partition that wait: enough to keep every slot busy between two fetches, and few enough that
+#: an executor which joins finds work left. A paused partition is resumed at the lower bound; the two lie apart because
+#: pausing throws away what was fetched.
+WAITING_MAX, WAITING_RESUMED = 1_000, 250
+#: Offsets between the commit and the last run taken: what a successor may have to read again.
+SPAN_MAX = 10_000
+#: How long the key of a finished run is remembered: beyond the time in which its record may come a second time.
+REMEMBERED_MS = 120_000
+
+
+class Account:
+    """Taken and finished records, by topic and partition. Its two public fields are read on the consumer's thread."""
+
+    def __init__(self) -> None:
+        #: The offset below which all is finished.
+        self.committable: dict[Place, int] = {}
+        #: The partitions of which no more should be taken now; replaced, never changed.
+        self.full: frozenset[Place] = frozenset()
+        self._completions: dict[Place, Completion] = {}
+        self._waiting: dict[Place, int] = {}
+        self._open: dict[RunKey, int] = {}
+        #: Keys of finished runs with the time until which they are remembered, oldest first.
+        self._finished: dict[RunKey, int] = {}
+
+    def take(self, place: Place, offset: int) -> None:
+        """A record was read."""
+        completion = self._completions.setdefault(place, Completion())
+        completion.take(offset)
+        self.committable[place] = completion.committable or 0
+
+    def knows(self, key: RunKey, now_ms: int) -> bool:
+        """Whether the run is in hand, or finished lately: then this record is its second, and is to be passed over."""
+        return key in self._open or self._finished.get(key, 0) > now_ms
+
+    def wait(self, taken: Taken) -> None:
+        """The run waits for a slot."""
+        self._open[taken.run.key] = taken.partition
+        self._waiting[taken.place] = self._waiting.get(taken.place, 0) + 1
+        self._update_full(taken.place)
+
+    def begin(self, taken: Taken) -> None:
+        """The run waits no more."""
+        self._waiting[taken.place] -= 1
+        self._update_full(taken.place)
+
+    def finish(self, place: Place, offset: int) -> None:
+        """All that a record asked for is durable."""
+        if (completion := self._completions.get(place)) is not None:  # its shard may be given up by now
+            completion.finish(offset)
+            self.committable[place] = completion.committable or 0
+            self._update_full(place)
+
+    def remember(self, key: RunKey, now_ms: int) -> None:
+        """A run is finished."""
+        self._open.pop(key, None)
+        self._finished[key] = now_ms + REMEMBERED_MS
+        while next(iter(self._finished.values())) < now_ms:
+            del self._finished[next(iter(self._finished))]
+
+    def forget(self, shards: set[int]) -> None:
+        """Drop what belongs to shards that were given up; what had finished stays remembered."""
+        for place in [place for place in self._completions if place[1] in shards]:
+            del self._completions[place]
+            self.committable.pop(place, None)
+            self._waiting.pop(place, None)
+        self._open = {key: shard for key, shard in self._open.items() if shard not in shards}
+        self.full = frozenset(place for place in self.full if place[1] not in shards)
+
+    def _update_full(self, place: Place) -> None:
+        waiting, was_full = self._waiting.get(place, 0), place in self.full
+        full = waiting >= (WAITING_RESUMED if was_full else WAITING_MAX) or (
+            self._completions[place].span >= SPAN_MAX
+        )
+        if full != was_full:
+            self.full = self.full | {place} if full else self.full - {place}

@@ -1,0 +1,92 @@
+"""The ready runs that wait for a slot of this executor, and the order in which they get one."""
+
+import heapq
+from collections import defaultdict, deque
+from dataclasses import dataclass
+
+from dueline.job import Priority
+from dueline.runs import ReadyRun
+
+#: A run that is later than this goes before all that is not: a third of the fifteen minutes within which each is to
+#: start, so low priorities get through while the high ones do not end.
+AGING_LIMIT_MS = 5 * 60_000
+_RANK = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A ready run, and the record that it came in."""
+
+    run: ReadyRun
+    #: Topic and partition.
+    place: tuple[str, int]
+    offset: int
+    #: The record's bytes, for the slot that performs it.
+    record: bytes
+
+    @property
+    def partition(self) -> int:
+        return self.place[1]
+
+
+class Backlog:
+    """High before normal before low, then by emit time; one run of a job at a time."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[Priority, list[tuple[int, int, Taken]]] = {priority: [] for priority in Priority}
+        self._arrivals = 0
+        #: Runs whose job is being performed, in the order of their turn.
+        self._behind: defaultdict[str, deque[Taken]] = defaultdict(deque)
+        self._performed: set[str] = set()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """How many runs wait."""
+        return self._count
+
+    def add(self, taken: Taken) -> None:
+        self._count += 1
+        self._push(taken)
+
+    def next(self, now_ms: int) -> Taken | None:
+        """The run whose turn it is, from now on performed; None if none may start."""
+        while (heap := self._first_heap(now_ms)) is not None:
+            taken = heapq.heappop(heap)[2]
+            if taken.run.job_id in self._performed:
+                self._behind[taken.run.job_id].append(taken)
+                continue
+            self._performed.add(taken.run.job_id)
+            self._count -= 1
+            return taken
+        return None
+
+    def ended(self, taken: Taken) -> None:
+        """The run is performed no more: the next of its job may have its turn."""
+        job_id = taken.run.job_id
+        self._performed.discard(job_id)
+        if job_id in self._behind:
+            self._push(self._behind[job_id].popleft())
+            if not self._behind[job_id]:
+                del self._behind[job_id]
+
+    def drop(self, shards: set[int]) -> None:
+        """Forget what waits of shards that are given up; their next owner reads it again."""
+        for heap in self._heaps.values():
+            heap[:] = [entry for entry in heap if entry[2].partition not in shards]
+            heapq.heapify(heap)
+        for job_id, waiting in list(self._behind.items()):
+            if waiting[0].partition in shards:
+                del self._behind[job_id]
+        self._count = sum(map(len, self._heaps.values())) + sum(map(len, self._behind.values()))
+
+    def _push(self, taken: Taken) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._heaps[taken.run.priority], (taken.run.emit_ms, self._arrivals, taken))
+
+    def _first_heap(self, now_ms: int) -> list[tuple[int, int, Taken]] | None:
+        def turn(heap: list[tuple[int, int, Taken]]) -> tuple[int, int]:
+            emit_ms, _, taken = heap[0]
+            aged = now_ms - emit_ms > AGING_LIMIT_MS
+            return (0 if aged else _RANK[taken.run.priority]), emit_ms
+
+        return min((heap for heap in self._heaps.values() if heap), key=turn, default=None)
