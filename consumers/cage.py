@@ -84,15 +84,17 @@ class Caged:
 
 
 def strongest_protection() -> Protection:
-    """What the kernel allows to this process. Finds out by trying."""
-    for protection in Protection:
-        try:
-            caged = start(["/bin/true"], channel=os.open(os.devnull, os.O_RDONLY), protection=protection)
-        except OSError:
-            continue
-        if caged.reap() == 0:
-            return protection
-    return Protection.SUBREAPERS
+    """The best that the kernel allows to this process."""
+    return next((each for each in Protection if is_allowed(each)), Protection.SUBREAPERS)
+
+
+def is_allowed(protection: Protection) -> bool:
+    """Whether the kernel allows it to this process. Finds out by trying."""
+    try:
+        caged = start(["/bin/true"], channel=os.open(os.devnull, os.O_RDONLY), protection=protection)
+    except OSError:
+        return False
+    return caged.reap() == 0
 
 
 def start(argv: Sequence[str], *, channel: int, protection: Protection) -> Caged:

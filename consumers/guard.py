@@ -121,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, required=True, help="a socket to the executor")
     parser.add_argument("--parent", type=int, required=True, help="the executor's pid")
     parser.add_argument("--folder", required=True, help="where the slots start")
+    parser.add_argument(
+        "--protection", type=Protection, help="weaker than what the kernel allows, to try it out"
+    )
     parser.add_argument("--import", dest="modules", action="append", default=[], help="for the slots")
     options = parser.parse_args(arguments)
     die_with_parent()
@@ -133,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.chdir(options.folder)
     os.set_inheritable(options.fd, False)
     with socket.socket(fileno=options.fd) as control:
-        guard = Guard(control, options.modules, strongest_protection())
+        guard = Guard(control, options.modules, options.protection or strongest_protection())
         try:
             guard.serve()
         except (BrokenPipeError, ConnectionResetError):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from consumers.cage import Protection
 from consumers.guard import PACKET_LENGTH_MAX
 from dueline.errors import Unavailable
 
@@ -20,13 +21,16 @@ EventHandler = Callable[[dict[str, Any] | None, socket.socket | None], None]
 class GuardLink:
     """Starts a guard, and takes commands to it and events from it. All in the main thread, whose end ends the guard."""
 
-    def __init__(self, modules: Sequence[str], on_event: EventHandler) -> None:
+    def __init__(
+        self, modules: Sequence[str], on_event: EventHandler, protection: Protection | None = None
+    ) -> None:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         argv = [sys.executable, "-m", "consumers.guard", "--fd", str(theirs.fileno())]
         argv += ["--parent", str(os.getpid()), "--folder", str(Path.cwd())]
+        argv += [f"--protection={protection}"] if protection else []
         argv += [argument for module in modules for argument in ("--import", module)]
         with theirs:
             self._process = subprocess.Popen(

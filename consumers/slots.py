@@ -181,9 +181,17 @@ class _Slot(asyncio.Protocol):
 class SlotPool:
     """Performs runs in slots. Used on the event loop of the main thread, since the guard dies with its thread."""
 
-    def __init__(self, slots: int, imports: Sequence[str] = (), clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        slots: int,
+        imports: Sequence[str] = (),
+        clock: Clock | None = None,
+        #: Weaker than what the kernel allows, to try it out.
+        protection: Protection | None = None,
+    ) -> None:
         self._size = slots
         self._imports = tuple(imports)
+        self._protection = protection
         self._clock = clock or SystemClock()
         self._slots: dict[int, _Slot] = {}
         self._names = 0
@@ -212,7 +220,7 @@ class SlotPool:
         self.lost: asyncio.Future[None] = loop.create_future()
         #: What keeps runs from leaving processes behind; the guard finds out.
         self.protection: asyncio.Future[Protection] = loop.create_future()
-        self._guard = GuardLink(self._imports, self._on_event)
+        self._guard = GuardLink(self._imports, self._on_event, self._protection)
         slots = [self._spawn() for _ in range(self._size)]
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

@@ -56,9 +56,14 @@ async def test_outputs_written_at_once_share_few_syncs(
     writer: OutputWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await writer.write(output(0))
-    syncs = []
+    syncs: list[int] = []
     sync = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (syncs.append(fd), sync(fd)))
+
+    def count(fd: int) -> None:
+        syncs.append(fd)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", count)
     addresses = await asyncio.gather(*(writer.write(output(n)) for n in range(100)))
     assert [read_output(tmp_path, address) for address in addresses] == [output(n) for n in range(100)]
     assert len(syncs) == 1
@@ -112,7 +117,7 @@ async def test_a_full_disk_fails_the_group_and_harms_no_other(
     assert [read_output(tmp_path, address) for address in (before, after)] == [output(0), output(3)]
     for file in tmp_path.rglob("*.avro"):
         with file.open("rb") as source:
-            assert len(list(fastavro.reader(source))) == 1  # type: ignore[call-overload]
+            assert len(list(fastavro.reader(source))) == 1
 
 
 async def test_an_executor_id_that_is_taken_overwrites_nothing(

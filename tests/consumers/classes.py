@@ -1,0 +1,156 @@
+"""Executor classes for the tests of the slots: well-behaved ones, and one for each way to misbehave."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dueline import Run, executor_class
+from dueline.registry import Failed
+
+
+@executor_class("noop")
+def noop(run: Run) -> None:
+    pass
+
+
+@executor_class("tell")
+def tell(run: Run) -> dict[str, Any]:
+    print("to stdout, buffered", end="")
+    os.system("echo from a child >&2")
+    return {
+        "run_id": run.run_id,
+        "job_id": run.job_id,
+        "attempt": run.attempt,
+        "due": run.due.isoformat(),
+        "params": dict(run.params),
+        "timeout_s": run.timeout.total_seconds(),
+        "time_left": (run.deadline - run.due).total_seconds() > 0,
+        "name": run.name,
+        "priority": run.priority,
+        "folder": str(Path.cwd()),
+        "children": Path("/proc/self/task").joinpath(str(os.getpid())).exists(),
+    }
+
+
+@executor_class("raise")
+def raise_(run: Run) -> None:
+    print("before")
+    raise KeyError("no such thing")
+
+
+@executor_class("foreseen")
+def foreseen(run: Run) -> None:
+    raise Failed("the shop is closed")
+
+
+@executor_class("sys-exit")
+def sys_exit(run: Run) -> None:
+    sys.exit(0)
+
+
+@executor_class("return")
+def return_(run: Run) -> Any:
+    return {
+        "nan": float("nan"),
+        "object": object(),
+        "surrogate": "\udc80",
+        "long": "x" * (2 << 20),
+        "endless": (endless := [], endless.append(endless))[0],  # type: ignore[func-returns-value, var-annotated]
+    }[run.params["what"]]
+
+
+@executor_class("sleep")
+def sleep(run: Run) -> None:
+    print("sleeping")
+    time.sleep(run.params.get("s", 100))
+
+
+@executor_class("swallow")
+def swallow(run: Run) -> str:
+    try:
+        time.sleep(100)
+    except BaseException:
+        return "as if nothing had happened"
+    return "in time"
+
+
+@executor_class("deaf")
+def deaf(run: Run) -> None:
+    while True:
+        with suppress(BaseException):
+            time.sleep(100)
+
+
+@executor_class("die")
+def die(run: Run) -> None:
+    ways: dict[str, Callable[[], object]] = {
+        "abort": os.abort,
+        "exit": lambda: os._exit(3),
+        "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "segfault": lambda: ctypes.string_at(0),
+        "close everything": lambda: os.closerange(3, 1 << 16),
+    }
+    ways[run.params["how"]]()
+
+
+@executor_class("babble")
+def babble(run: Run) -> None:
+    """Says to the executor what no slot would."""
+    for fd in range(3, 100):
+        try:
+            os.write(fd, b"\xff" * 12)
+        except OSError:
+            continue
+    time.sleep(100)
+
+
+@executor_class("flood")
+def flood(run: Run) -> None:
+    chunk = b"x" * (1 << 20)
+    for _ in range(run.params["mib"]):
+        os.write(1, chunk)
+    os.write(2, b"and stderr")
+
+
+@executor_class("trickle")
+def trickle(run: Run) -> None:
+    for _ in range(300_000):
+        os.write(1, b".")
+
+
+@executor_class("close-stdout")
+def close_stdout(run: Run) -> None:
+    print("lost or not", flush=False)
+    sys.stdout.close()
+    os.close(1)
+    sys.stderr = None
+    os.close(2)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.chdir("/")
+
+
+@executor_class("leave-behind")
+def leave_behind(run: Run) -> None:
+    """Leaves a process of the worst kind: its own session, forked twice, deaf to SIGTERM, holding stdout."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.execvp("sleep", ["sleep", run.params["marker"]])
+        os._exit(0)
+    os.wait()
+    print("left", flush=True)
+    if run.params.get("then") == "die":
+        os._exit(1)
+    time.sleep(run.params.get("s", 0))
+
+
+@executor_class("fork-and-return")
+def fork_and_return(run: Run) -> str:
+    return "child" if os.fork() == 0 else "parent"

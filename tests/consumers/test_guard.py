@@ -1,0 +1,95 @@
+"""The guard: whoever dies, nothing below it lives on."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.cage import Protection
+from consumers.slots import SlotPool
+from dueline.processes import descendants
+from dueline.states import AttemptState
+from tests.consumers.helpers import CLASSES, PROTECTIONS, await_ends, new_marker, perform, pids_with, ready
+
+
+@pytest.fixture(params=PROTECTIONS, ids=lambda protection: protection.name.lower())
+def protection(request: pytest.FixtureRequest) -> Protection:
+    return Protection(request.param)
+
+
+@pytest.fixture
+def executor(protection: Protection) -> Iterator[tuple[int, int, list[int]]]:
+    """An executor that performs a run: its pid, its guard's, and those of all below it."""
+    marker = new_marker()
+    argv = [sys.executable, "-m", "tests.consumers.doomed_executor", protection.name, marker]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        guard = int(process.stdout.readline())
+        below = descendants(process.pid) + pids_with(marker)
+        assert guard in below
+        assert len(below) >= 6  # the guard, two slots with their inits, what the run left behind
+        yield process.pid, guard, below
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_when_the_executor_dies_everything_below_it_does(
+    executor: tuple[int, int, list[int]], number: signal.Signals
+) -> None:
+    pid, _, below = executor
+    os.kill(pid, number)
+    await_ends(below)
+
+
+def test_when_the_guard_dies_everything_below_it_does(executor: tuple[int, int, list[int]]) -> None:
+    pid, guard, below = executor
+    os.kill(guard, signal.SIGKILL)
+    await_ends(set(below) - {pid})
+
+
+# Without a namespace an init that is stopped can't hunt: that is what namespaces are for.
+@pytest.mark.parametrize("protection", [each for each in PROTECTIONS if each.namespaces])
+def test_a_stopped_family_dies_too(executor: tuple[int, int, list[int]]) -> None:
+    pid, _, below = executor
+    for each in below:
+        os.kill(each, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    await_ends(below)
+
+
+def test_a_stop_meant_for_the_executor_leaves_the_guard_alone(
+    executor: tuple[int, int, list[int]],
+) -> None:
+    pid, guard, below = executor
+    os.kill(guard, signal.SIGTERM)
+    os.kill(guard, signal.SIGINT)
+    with Path(f"/proc/{guard}/status").open() as status:  # a signal that kills has done so before this line
+        assert "State:\tZ" not in status.read()
+    os.kill(pid, signal.SIGKILL)
+    await_ends(below)
+
+
+async def test_a_lost_guard_interrupts_its_runs_and_says_so() -> None:
+    pool = SlotPool(1, [CLASSES])
+    await pool.start()
+    run = ready("sleep")
+    task_of_run = perform(pool, run)
+    os.kill(pool.guard_pid, signal.SIGKILL)
+    assert (await task_of_run).state is AttemptState.INTERRUPTED
+    await pool.lost
+    await pool.close()
+
+
+async def test_slots_inherit_no_foreign_descriptors(tmp_path: Path) -> None:
+    with tmp_path.joinpath("lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        pool = SlotPool(2, [CLASSES])
+        await pool.start()
+        for pid in descendants(pool.guard_pid):
+            links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+            assert str(tmp_path / "lock") not in links
+        await pool.close()

@@ -1,0 +1,252 @@
+"""The slots: whatever a run does, it ends in the right outcome, nothing of it lives on, and the next run is not harmed."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from consumers.slots import SlotPool
+from dueline.errors import Unavailable
+from dueline.frames import OUTPUT_LENGTH_MAX
+from dueline.states import AttemptState
+from tests.consumers.helpers import CLASSES, PROTECTIONS, new_marker, perform, pids_with, ready
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    scope="module",
+    params=PROTECTIONS,
+    ids=lambda protection: protection.name.lower(),
+)
+async def pool(request: pytest.FixtureRequest) -> AsyncIterator[SlotPool]:
+    pool = SlotPool(2, [CLASSES], protection=request.param)
+    assert {"command", "http", "noop"} < set(await pool.start())
+    assert await pool.protection is request.param
+    yield pool
+    await pool.close()
+
+
+async def test_a_function_gets_its_run_and_gives_its_result_and_output(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("tell", city="Zürich"))
+    assert (outcome.state, outcome.error) == (AttemptState.SUCCEEDED, "")
+    assert json.loads(outcome.result) == {
+        "run_id": "job@1700000000000",
+        "job_id": "job",
+        "attempt": 2,
+        "due": "2023-11-14T22:13:20+00:00",
+        "params": {"city": "Zürich"},
+        "timeout_s": 60,
+        "time_left": True,
+        "name": "a name",
+        "priority": "high",
+        "folder": str(Path.cwd()),
+        "children": True,
+    }
+    assert (outcome.stdout, outcome.stderr) == (b"to stdout, buffered", b"from a child\n")
+    assert outcome.exit_status is None
+    assert 0 < outcome.started_ms <= outcome.ended_ms
+
+
+async def test_an_exception_fails_the_attempt_and_its_trace_is_kept(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("raise"))
+    assert outcome.state is AttemptState.FAILED
+    assert outcome.reason == "KeyError: 'no such thing'"
+    assert "in raise_\n" in outcome.error
+    assert "dueline/slot.py" not in outcome.error
+    assert outcome.stdout == b"before\n"
+
+
+async def test_a_foreseen_failure_needs_no_trace(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("foreseen"))
+    assert (outcome.state, outcome.error) == (AttemptState.FAILED, "the shop is closed")
+
+
+async def test_sys_exit_is_a_failure_and_ends_no_slot(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("sys-exit"))
+    assert (outcome.state, outcome.reason) == (AttemptState.FAILED, "SystemExit: 0")
+
+
+async def test_an_unknown_class_is_answered_with_those_there_are(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("backup"))
+    assert outcome.state is AttemptState.FAILED
+    assert "no executor class 'backup'; it has babble, close-stdout, command" in outcome.error
+
+
+@pytest.mark.parametrize("what", ["nan", "object", "surrogate", "endless"])
+async def test_what_is_no_json_value_fails_with_a_clear_error(pool: SlotPool, what: str) -> None:
+    outcome = await perform(pool, ready("return", what=what))
+    assert outcome.state is AttemptState.FAILED
+    assert "that is no JSON value" in outcome.reason
+
+
+async def test_a_result_that_is_too_long_says_where_to_put_it(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("return", what="long"))
+    assert outcome.state is AttemptState.FAILED
+    assert "store the data elsewhere" in outcome.reason
+
+
+async def test_at_its_timeout_a_function_is_interrupted_and_its_output_kept(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("sleep", timeout_s=0.2))
+    assert (outcome.state, outcome.reason) == (AttemptState.TIMED_OUT, "timed out after 0.2 s")
+    assert outcome.stdout == b"sleeping\n"
+    assert "in sleep\n" in outcome.error  # where it stood
+
+
+async def test_to_swallow_the_interruption_does_not_make_it_a_success(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("swallow", timeout_s=0.2))
+    assert outcome.state is AttemptState.TIMED_OUT
+
+
+async def test_a_function_that_never_stops_is_killed_two_seconds_later(pool: SlotPool) -> None:
+    began = time.monotonic()
+    outcome = await perform(pool, ready("deaf", timeout_s=0.2))
+    assert outcome.state is AttemptState.TIMED_OUT
+    assert "killed" in outcome.reason
+    assert 2.2 <= time.monotonic() - began < 10
+
+
+async def test_at_its_timeout_a_program_dies_with_all_its_family(pool: SlotPool) -> None:
+    marker = new_marker()
+    script = f"echo part; (trap '' TERM; setsid sleep {marker} & sleep {marker}) & trap '' TERM; sleep {marker}; sleep {marker}"
+    outcome = await perform(pool, ready("command", timeout_s=0.5, argv=["/bin/sh", "-c", script]))
+    assert (outcome.state, outcome.stdout) == (AttemptState.TIMED_OUT, b"part\n")
+    assert pids_with(marker) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "exit_status"),
+    [
+        ("abort", "ended by SIGABRT", -6),
+        ("exit", "exit status 3", 3),
+        ("kill", "ended by SIGKILL", -9),
+        ("segfault", "ended by SIGSEGV", -11),
+        ("close everything", "ended by itself with exit status", None),
+    ],
+)
+async def test_a_process_that_dies_by_itself_is_a_crash(
+    pool: SlotPool, how: str, reason: str, exit_status: int | None
+) -> None:
+    outcome = await perform(pool, ready("die", how=how))
+    assert outcome.state is AttemptState.CRASHED
+    assert reason in outcome.reason
+    assert exit_status in (None, outcome.exit_status)
+    assert (await perform(pool, ready("noop"))).state is AttemptState.SUCCEEDED
+
+
+async def test_a_crash_takes_what_the_run_started_with_it(pool: SlotPool) -> None:
+    marker = new_marker()
+    outcome = await perform(pool, ready("leave-behind", marker=marker, then="die"))
+    assert outcome.state is AttemptState.CRASHED
+    assert pids_with(marker) == []
+
+
+async def test_a_run_that_forges_a_report_crashes(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("babble"))
+    assert outcome.state is AttemptState.CRASHED
+    assert "broke the protocol" in outcome.reason
+
+
+async def test_output_is_bounded_however_much_is_written(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("flood", mib=1000))
+    assert outcome.state is AttemptState.SUCCEEDED
+    kept = len(outcome.stdout) + len(outcome.stderr)
+    assert kept == OUTPUT_LENGTH_MAX
+    assert kept + outcome.bytes_dropped == (1000 << 20) + len("and stderr")
+
+
+async def test_output_in_single_bytes_is_kept_whole(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("trickle"))
+    assert outcome.stdout == b"." * 300_000
+
+
+async def test_what_a_run_closes_or_replaces_is_set_right_for_the_next(pool: SlotPool) -> None:
+    both = [perform(pool, ready("close-stdout", job_id=f"{n}")) for n in range(2)]
+    assert [outcome.state for outcome in await asyncio.gather(*both)] == [AttemptState.SUCCEEDED] * 2
+    both = [perform(pool, ready("tell", job_id=f"{n}")) for n in range(2)]
+    for outcome in await asyncio.gather(*both):
+        assert (outcome.stdout, outcome.stderr) == (b"to stdout, buffered", b"from a child\n")
+        assert json.loads(outcome.result)["folder"] == str(Path.cwd())
+    outcome = await perform(pool, ready("sleep", timeout_s=0.2))
+    assert outcome.stdout == b"sleeping\n"
+
+
+async def test_what_a_run_leaves_behind_is_dead_when_it_ends(pool: SlotPool) -> None:
+    marker = new_marker()
+    outcome = await perform(pool, ready("leave-behind", marker=marker))
+    assert (outcome.state, outcome.stdout) == (AttemptState.SUCCEEDED, b"left\n")
+    assert pids_with(marker) == []
+
+
+async def test_a_fork_that_comes_back_is_no_second_slot(pool: SlotPool) -> None:
+    for _ in range(5):
+        assert (await perform(pool, ready("fork-and-return"))).result == '"parent"'
+
+
+async def test_an_interrupted_run_is_dead_and_others_go_on(pool: SlotPool) -> None:
+    marker = new_marker()
+    other = asyncio.ensure_future(perform(pool, ready("sleep", job_id="other", s=0.5)))
+    run = ready("leave-behind", marker=marker, s=100)
+    task = asyncio.ensure_future(perform(pool, run))
+    while not pids_with(marker):
+        await asyncio.sleep(0.01)
+    assert pool.interrupt(run.key)
+    assert (await task).state is AttemptState.INTERRUPTED
+    assert pids_with(marker) == []
+    assert not pool.interrupt(run.key)
+    assert (await other).state is AttemptState.SUCCEEDED
+
+
+async def test_more_runs_than_slots_wait_their_turn(pool: SlotPool) -> None:
+    outcomes = await asyncio.gather(*(perform(pool, ready("noop", job_id=f"{n}")) for n in range(200)))
+    assert {outcome.state for outcome in outcomes} == {AttemptState.SUCCEEDED}
+
+
+async def test_a_module_that_is_not_there_refuses_the_start() -> None:
+    pool = SlotPool(2, ["no_such_module"])
+    with pytest.raises(
+        Unavailable, match="--import no_such_module: there is no such module; it is looked for in /"
+    ):
+        await pool.start()
+
+
+async def test_a_module_that_fails_refuses_the_start_with_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("broken_classes.py").write_text("import absent_dependency\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    with pytest.raises(Unavailable, match=r"(?s)broken_classes: it fails:.*absent_dependency"):
+        await SlotPool(1, ["broken_classes"]).start()
+
+
+async def test_packages_of_the_user_with_our_names_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("consumers", "infra", "producers", "schemas", "stream_processors"):
+        tmp_path.joinpath(name).mkdir()
+        tmp_path.joinpath(name, "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    tmp_path.joinpath("mine.py").write_text(
+        "import dueline\n@dueline.executor_class('mine')\ndef mine(run):\n    return 'mine'\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
+    pool = SlotPool(1, ["mine"])
+    assert "mine" in await pool.start()
+    assert (await perform(pool, ready("mine"))).result == '"mine"'
+    await pool.close()
+
+
+async def test_close_drains_and_then_interrupts() -> None:
+    pool = SlotPool(2, [CLASSES])
+    await pool.start()
+    short = asyncio.ensure_future(perform(pool, ready("sleep", job_id="short", s=0.3)))
+    long = asyncio.ensure_future(perform(pool, ready("sleep", job_id="long")))
+    while pool.free:
+        await asyncio.sleep(0)
+    await pool.close(drain_s=1)
+    assert [(await short).state, (await long).state] == [AttemptState.SUCCEEDED, AttemptState.INTERRUPTED]
