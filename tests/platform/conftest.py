@@ -1,0 +1,82 @@
+"""The whole platform under its supervisors, on the servers of the test session."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cassandra.cluster import Cluster
+from tests.conftest import Servers
+
+from infra.local.platform import PlatformProcess
+from infra.local.servers import at_once
+from infra.settings import Settings
+
+RECORDING = "tests.platform.recording"
+
+
+class Platform:
+    """Scheduler, ledger and executor, and what a test asks of them."""
+
+    def __init__(self, servers: Servers) -> None:
+        self.servers = servers
+        self.settings: Settings = servers.settings
+        commands = {
+            "scheduler": ["stream_processors.scheduler"],
+            "ledger": ["stream_processors.ledger"],
+            "executor": ["consumers", "--slots", "2", "--import", RECORDING],
+        }
+        self.processes = {
+            name: PlatformProcess(self.settings, name, command) for name, command in commands.items()
+        }
+
+    def start(self) -> None:
+        for process in self.processes.values():
+            process.start()
+        for process in self.processes.values():
+            process.wait_until_up()
+
+    def stop(self) -> None:
+        at_once(PlatformProcess.stop, tuple(self.processes.values()))
+
+    @contextmanager
+    def cassandra(self) -> Iterator[Any]:
+        """A plain session of the driver: what the platform stored is not to be read by its own code."""
+        host, _, port = self.settings.cassandra.partition(":")
+        with Cluster([host], port=int(port), protocol_version=5) as cluster:
+            yield cluster.connect(self.settings.keyspace)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process; returns when its supervisor has started another one that serves."""
+        process = self.processes[name]
+        old = process.worker_pid()
+        process.kill()
+        wait_for(lambda: process.worker_pid() not in (None, old), f"another {name} after SIGKILL", 60)
+
+
+@pytest.fixture(scope="module")
+def platform(servers: Servers) -> Iterator[Platform]:
+    platform = Platform(servers)
+    try:
+        platform.start()
+        yield platform
+    finally:
+        platform.stop()
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    path = tmp_path / "history"
+    path.touch()
+    return path
+
+
+def wait_for(condition: Callable[[], bool], what: str, limit_s: float) -> None:
+    """Return when the condition holds; the limit only ends a test that would wait for ever."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {limit_s:g} s in vain for {what}")
+        time.sleep(0.1)
