@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from cassandra.cluster import Cluster
-from tests.conftest import Servers
 
 from infra.local.platform import PlatformProcess
 from infra.local.servers import at_once
 from infra.settings import Settings
+from tests.conftest import Servers
 
 RECORDING = "tests.platform.recording"
 

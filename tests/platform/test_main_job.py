@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.platform.conftest import Platform, wait_for
 
 from dueline import Client, Job, Priority, Retry
 from dueline.address import READY, minute_of, shard_of
@@ -13,6 +12,7 @@ from dueline.codec import decode_ready_run
 from dueline.ids import generated_at_ms, run_id
 from dueline.outputs import read_output
 from infra.log_reader import beginning, read_to_end
+from tests.platform.conftest import Platform, wait_for
 
 JOBS = 1_000
 RECORDED = "SELECT run_id, attempt, state, output FROM runs WHERE minute = %s AND shard = %s"
