@@ -80,6 +80,8 @@ class Statement(StrEnum):
         SELECT job_id, version, accepted_ms, definition, state, reason, last_due_ms, last_attempt, last_state,
                last_started_ms, last_ended_ms, last_retry_ms, last_executor
         FROM jobs WHERE bucket = ? AND shard = ? AND job_id < ? LIMIT ?"""
+    #: When the named jobs of a bucket came, shard by shard; a bucket with more than the driver's page is shown in part.
+    VIEW_NAMED = "SELECT job_id, accepted_ms FROM jobs WHERE bucket = ? AND shard IN ?"
     #: The buckets of a day that are not empty, newest first.
     VIEW_BUCKETS = "SELECT bucket FROM buckets WHERE day = ? AND bucket <= ?"
     #: The days that have buckets, in no order.

@@ -1,0 +1,316 @@
+"""The read side of Cassandra, for people and programs: jobs, runs, executors. Nothing here writes.
+
+    async with open_views(settings) as views:
+        page = await views.jobs(limit=20)
+
+`infra.view_values` has what is shown and how it follows from what is stored. Importing this module without the packages of
+the extra `platform` raises Unavailable, and so does whatever Cassandra does not answer.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from dueline.address import BUCKET_MS, NAMED_BUCKETS, bucket_of, minute_of, shard_of
+from dueline.clock import Clock, SystemClock
+from dueline.codec import decode_submission
+from dueline.errors import NotFound, Unavailable
+from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
+from dueline.job import Job
+from dueline.runs import Heartbeat
+from dueline.states import AttemptState, JobState
+from infra.settings import Settings
+from infra.statements import Statement
+from infra.view_values import (
+    AttemptView,
+    JobPage,
+    JobView,
+    LastRun,
+    RunView,
+    job_state,
+    lateness_ms,
+    next_due_ms,
+    run_state,
+    run_view,
+)
+
+try:
+    from cassandra import DriverException
+    from cassandra.cluster import NoHostAvailable
+
+    from infra.cassandra import Session, connect
+    from infra.store import DAY, PERIOD
+except ModuleNotFoundError as error:
+    raise Unavailable(
+        f"views need the package {error.name}, which is not installed here: pip install 'dueline[platform]'"
+    ) from error
+
+#: Rows asked of one shard at once: with 16 shards a screen or two of jobs in one go, and never many megabytes.
+PAGE_ROWS = 50
+#: A listing that looks for a rare state ends here with what it has found and a place to continue at.
+SCAN_S = 5.0
+#: Later than any job's place in a listing, and than any due time: the last minute that fits into a bucket's number.
+END_MS = 2**31 * BUCKET_MS - 1
+
+#: Where a job stands in a listing: when it came, and its id.
+Place = tuple[int, str]
+
+
+@asynccontextmanager
+async def open_views(settings: Settings, clock: Clock | None = None) -> AsyncIterator["Views"]:
+    """Views on the Cassandra of the settings. Raises Unavailable when it does not answer."""
+    session = await connect(settings)
+    try:
+        yield Views(session, settings, clock or SystemClock())
+    finally:
+        await session.close()
+
+
+class Views:
+    """Answers questions about jobs, runs and executors."""
+
+    def __init__(self, session: Session, settings: Settings, clock: Clock) -> None:
+        self._session = session
+        self._settings = settings
+        self._clock = clock
+
+    async def job(self, job_id: str) -> JobView:
+        """One job. Raises NotFound."""
+        row = await self._find(job_id)
+        if row is None:
+            raise NotFound(f"there is no job {job_id}; `dueline jobs` lists the jobs there are")
+        return await self._job_view(row)
+
+    async def jobs(self, limit: int, *, before: str | None = None, state: JobState | None = None) -> JobPage:
+        """The newest jobs before one of them, newest first: by the time in a generated id, by the acceptance of a
+        named job. With a state, only those in it."""
+        found: list[JobView] = []
+        give_up_s = self._clock.elapsed_s() + SCAN_S
+        async with aclosing(self._newest_first(await self._place(before))) as rows:
+            async for row in rows:
+                view = await self._job_view(row)
+                if state is None or view.state is state:
+                    found.append(view)
+                if len(found) == limit or self._clock.elapsed_s() > give_up_s:
+                    return JobPage(jobs=tuple(found), before=view.job_id)
+        return JobPage(jobs=tuple(found))
+
+    async def run(self, run: str) -> RunView:
+        """One run, by its id, or the latest run of a job, by the job's. Raises NotFound."""
+        try:
+            job_id, due_ms = parse_run_id(run)
+        except ValueError:
+            latest = await self.runs(run, limit=2)
+            # A run to come is the latest of a recurring job, and who asks for its run means one that began.
+            return next((r for r in latest if r.attempts), latest[0])
+        found = await self._run(job_id, due_ms)
+        if not found.attempts:
+            row = await self._find(job_id)
+            if row is None or (await self._job_view(row)).next_due_ms != due_ms:
+                raise NotFound(f"there is no run {run}; `dueline runs {job_id}` lists those of its job")
+        return found
+
+    async def runs(self, job_id: str, limit: int, *, before_ms: int = END_MS) -> tuple[RunView, ...]:
+        """The runs of a job that are due before a time, latest first; the first of them may be one to come."""
+        view = await self.job(job_id)
+        dues = [view.next_due_ms] if view.next_due_ms is not None and view.next_due_ms < before_ms else []
+        if view.job is not None and view.job.recurring:
+            dues += await self._history(view, limit, before_ms)
+        elif view.last_run is not None and view.last_run.due_ms < before_ms:
+            dues.append(view.last_run.due_ms)
+        if not dues and before_ms == END_MS:
+            raise NotFound(
+                f"job {job_id} has no runs: it is {view.state}{view.reason and f' ({view.reason})'}"
+            )
+        return tuple(await asyncio.gather(*(self._run(job_id, due_ms) for due_ms in dues[:limit])))
+
+    async def executors(self, role: str = "executor") -> tuple[Heartbeat, ...]:
+        """The latest heartbeat of each process of a role within a week, the latest first."""
+        rows = await self._ask(Statement.VIEW_EXECUTORS, role)
+        beats = [
+            Heartbeat(role=role, **row._asdict() | {"classes": tuple(row.classes or ())}) for row in rows
+        ]
+        return tuple(sorted(beats, key=lambda beat: beat.at_ms, reverse=True))
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    async def _find(self, job_id: str) -> Any | None:
+        bucket = bucket_of(job_id)
+        if bucket > minute_of(END_MS):
+            return None  # an id that nobody can have been given
+        rows = await self._ask(Statement.VIEW_JOB, bucket, self._shard_of(job_id), job_id)
+        return rows[0] if rows else None
+
+    async def _job_view(self, row: Any) -> JobView:
+        now_ms = self._clock.now_ms()
+        latest_ms: int | None = row.last_due_ms
+        job = _definition(row)
+        if job is not None and job.recurring and latest_ms is not None:
+            next_ms = job.next_ms(latest_ms)
+            if next_ms is not None and next_ms <= now_ms:
+                # The run heard of last may be a retry of an earlier one than the latest.
+                latest_ms = max(latest_ms, await self._latest_due_ms(row.job_id, latest_ms, now_ms))
+        return job_view(row, job, latest_ms, now_ms)
+
+    async def _newest_first(self, before: Place) -> AsyncIterator[Any]:
+        named = await self._named(before)
+        async with aclosing(self._generated(before)) as generated:
+            async for row in generated:
+                while named and named[0] > _place(row):
+                    if (earlier := await self._find(named.popleft()[1])) is not None:
+                        yield earlier
+                yield row
+        for _, job_id in named:
+            if (row := await self._find(job_id)) is not None:
+                yield row
+
+    async def _named(self, before: Place) -> "deque[Place]":
+        """The places of all named jobs before one: they are few, and lie in the order of their names."""
+        shards = list(range(self._settings.partitions))
+        buckets = range(-1, -1 - NAMED_BUCKETS, -1)
+        pages = await asyncio.gather(*(self._ask(Statement.VIEW_NAMED, bucket, shards) for bucket in buckets))
+        places = (_place(row) for page in pages for row in page)
+        return deque(sorted((place for place in places if place < before), reverse=True))
+
+    async def _generated(self, before: Place) -> AsyncIterator[Any]:
+        """The rows of the jobs with generated ids before a place, newest first."""
+        last = minute_of(before[0])
+        days = sorted((row.day for row in await self._ask(Statement.VIEW_DAYS)), reverse=True)
+        for day in days:
+            if day > last // DAY:
+                continue
+            for bucket in await self._ask(Statement.VIEW_BUCKETS, day, last):
+                async for row in self._bucket(bucket.bucket, before):
+                    yield row
+
+    async def _bucket(self, bucket: int, before: Place) -> AsyncIterator[Any]:
+        """The rows of all shards of one bucket, merged."""
+        start = _id_after(min(before[0], (bucket + 1) * BUCKET_MS))
+        while True:
+            asked = (Statement.VIEW_JOBS, bucket)
+            shards = range(self._settings.partitions)
+            pages = await asyncio.gather(*(self._ask(*asked, shard, start, PAGE_ROWS) for shard in shards))
+            # A full page says nothing about what lies behind its last row.
+            known = max((page[-1].job_id for page in pages if len(page) == PAGE_ROWS), default="")
+            rows = (row for page in pages for row in page if row.job_id >= known)
+            for row in sorted(rows, key=lambda row: row.job_id, reverse=True):
+                if _place(row) < before:
+                    yield row
+            if not known:
+                return
+            start = known
+
+    async def _place(self, job_id: str | None) -> Place:
+        if job_id is None:
+            return END_MS, ""
+        if is_generated(job_id):
+            return generated_at_ms(job_id), job_id
+        row = await self._find(job_id)
+        if row is None:
+            raise NotFound(f"there is no job {job_id} to list jobs before")
+        return _place(row)
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, job_id: str, due_ms: int) -> RunView:
+        home = (minute_of(due_ms), self._shard_of(job_id), run_id(job_id, due_ms))
+        rows = await self._ask(Statement.VIEW_ATTEMPTS, *home)
+        return run_view(job_id, due_ms, [_attempt(row) for row in rows], self._clock.now_ms())
+
+    async def _history(self, view: JobView, limit: int, before_ms: int) -> list[int]:
+        """The due times of a recurring job of which anything is recorded, latest first."""
+        last = view.last_run.due_ms if view.last_run else 0
+        latest = minute_of(min(before_ms, max(last, self._clock.now_ms()))) // PERIOD
+        dues: list[int] = []
+        for period in range(latest, minute_of(view.accepted_ms or 0) // PERIOD - 1, -1):
+            if len(dues) >= limit:
+                break
+            rows = await self._ask(Statement.VIEW_HISTORY, view.job_id, period, before_ms, limit)
+            dues += [row.due_ms for row in rows]
+        return dues
+
+    async def _latest_due_ms(self, job_id: str, from_ms: int, until_ms: int) -> int:
+        for period in range(minute_of(until_ms) // PERIOD, minute_of(from_ms) // PERIOD - 1, -1):
+            if rows := await self._ask(Statement.VIEW_HISTORY, job_id, period, END_MS, 1):
+                return int(rows[0].due_ms)
+        return from_ms
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, statement: Statement, *values: Any) -> Sequence[Any]:
+        try:
+            return await self._session.run(statement, *values)
+        except (DriverException, NoHostAvailable) as error:
+            raise Unavailable(
+                f"Cassandra at {self._settings.cassandra} does not answer any more: {error}; is it up? (make status)"
+            ) from error
+
+    def _shard_of(self, job_id: str) -> int:
+        return shard_of(job_id, self._settings.partitions)
+
+
+def job_view(row: Any, job: Job | None, latest_due_ms: int | None, now_ms: int) -> JobView:
+    """What a row of `jobs` shows, given the latest due time of which anything is recorded."""
+    stored = JobState(row.state) if row.state else JobState.ACTIVE
+    last = None if row.last_state is None else _last_run(row, now_ms)
+    next_ms = None
+    if stored is JobState.ACTIVE and job is not None:
+        next_ms = next_due_ms(job, row.accepted_ms, latest_due_ms)
+    complete = job is not None
+    return JobView(
+        job_id=row.job_id,
+        state=job_state(stored, next_ms, last.state if last and complete else None),
+        reason=row.reason or "",
+        job=job,
+        version=row.version,
+        accepted_ms=row.accepted_ms,
+        next_due_ms=next_ms,
+        last_run=last,
+    )
+
+
+def _last_run(row: Any, now_ms: int) -> LastRun:
+    first = row.last_attempt == 1
+    return LastRun(
+        run_id=run_id(row.job_id, row.last_due_ms),
+        due_ms=row.last_due_ms,
+        state=run_state(AttemptState(row.last_state), row.last_retry_ms, row.last_due_ms, now_ms),
+        attempts=row.last_attempt,
+        started_ms=row.last_started_ms,
+        ended_ms=row.last_ended_ms,
+        executor=row.last_executor or "",
+        lateness_ms=lateness_ms(row.last_started_ms, row.last_due_ms) if first else None,
+    )
+
+
+def _attempt(row: Any) -> AttemptView:
+    return AttemptView(
+        attempt=row.attempt,
+        state=AttemptState(row.state),
+        executor_class=row.executor_class,
+        executor=row.executor or "",
+        started_ms=row.started_ms,
+        ended_ms=row.ended_ms,
+        retry_ms=row.retry_ms,
+        reason=row.reason or "",
+        exit_status=row.exit_status,
+        output=row.output or "",
+    )
+
+
+def _definition(row: Any) -> Job | None:
+    job = decode_submission(row.definition) if row.definition else None
+    return job if isinstance(job, Job) else None
+
+
+def _place(row: Any) -> Place:
+    made_ms = generated_at_ms(row.job_id) if is_generated(row.job_id) else row.accepted_ms or 0
+    return made_ms, row.job_id
+
+
+def _id_after(ms: int) -> str:
+    """A text that sorts behind every id generated up to an instant, and before those generated later."""
+    text = f"{ms + 1:012x}"
+    return f"{text[:8]}-{text[8:]}"
