@@ -71,17 +71,17 @@ class Guard:
         name = command["slot"]
         match command["do"]:
             case "spawn":
-                self._spawn(name)
+                self._spawn(name, command["temporary"])
             case "terminate" if name in self._slots:
                 self._slots[name].ask()
                 self._deadlines[name] = time.monotonic() + GRACE_S
             case "kill" if name in self._slots:
                 self._slots[name].kill()
 
-    def _spawn(self, name: int) -> None:
+    def _spawn(self, name: int, temporary: str) -> None:
         ours, theirs = socket.socketpair()
         channel = theirs.detach()
-        argv = [sys.executable, "-m", "dueline.slot", "--fd", str(channel)]
+        argv = [sys.executable, "-m", "dueline.slot", "--fd", str(channel), "--temporary", temporary]
         argv += ["--alone"] if self._protection.namespaces else []
         argv += [argument for module in self._modules for argument in ("--import", module)]
         with ours:

@@ -48,8 +48,8 @@ class GuardLink:
     def pid(self) -> int:
         return self._process.pid
 
-    def spawn(self, slot: int) -> None:
-        self._send("spawn", slot)
+    def spawn(self, slot: int, temporary: Path) -> None:
+        self._send("spawn", slot, temporary=str(temporary))
 
     def terminate(self, slot: int) -> None:
         self._send("terminate", slot)
@@ -62,11 +62,11 @@ class GuardLink:
         self._hang_up()
         await asyncio.to_thread(self._process.wait)
 
-    def _send(self, verb: str, slot: int) -> None:
+    def _send(self, verb: str, slot: int, **details: str) -> None:
         if self._control.fileno() < 0:
             return  # the guard is gone, and the slot with it
         try:
-            self._control.send(json.dumps({"do": verb, "slot": slot}).encode())
+            self._control.send(json.dumps({"do": verb, "slot": slot, **details}).encode())
         except (BrokenPipeError, ConnectionResetError):
             pass  # the reader will find out
         except BlockingIOError as error:

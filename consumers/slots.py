@@ -15,9 +15,12 @@ long it takes, since the next attempt may start then.
 import asyncio
 import logging
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from consumers.cage import Protection
@@ -220,6 +223,8 @@ class SlotPool:
         self.lost: asyncio.Future[None] = loop.create_future()
         #: What keeps runs from leaving processes behind; the guard finds out.
         self.protection: asyncio.Future[Protection] = loop.create_future()
+        # Each slot has its own folder in here for temporary files: a run that is killed can't remove its own.
+        self._temporary = Path(tempfile.mkdtemp(prefix="dueline-"))
         self._guard = GuardLink(self._imports, self._on_event, self._protection)
         slots = [self._spawn() for _ in range(self._size)]
         try:
@@ -305,6 +310,7 @@ class SlotPool:
         await self._guard.close()
         for slot in list(self._slots.values()):
             slot.exited(None)
+        await asyncio.to_thread(_remove, self._temporary)
 
     async def _take_idle(self) -> _Slot:
         while True:
@@ -316,8 +322,13 @@ class SlotPool:
         self._names += 1
         slot = self._slots[self._names] = _Slot(self, self._names)
         slot.hello.add_done_callback(lambda hello: self._up(slot, hello))
-        self._guard.spawn(slot.name)
+        folder = self._folder_of(slot)
+        folder.mkdir()
+        self._guard.spawn(slot.name, folder)
         return slot
+
+    def _folder_of(self, slot: _Slot) -> Path:
+        return self._temporary / str(slot.name)
 
     def _up(self, slot: _Slot, hello: "asyncio.Future[tuple[str, ...]]") -> None:
         if hello.cancelled():
@@ -341,6 +352,8 @@ class SlotPool:
             log.warning("slot %d had no run and died: %s", slot.name, _how_it_died(slot)[1])
         if self._closing or self.lost.done():
             return
+        # In a thread, since a run may leave a great many files.
+        asyncio.get_running_loop().run_in_executor(None, _remove, self._folder_of(slot))
         pause_s = (
             min(RESTART_PAUSE_S * 2**self._failed_starts, RESTART_PAUSE_MAX_S) if self._failed_starts else 0
         )
@@ -387,6 +400,10 @@ class SlotPool:
                 AttemptState.INTERRUPTED, "the guard of its executor died"
             )
             slot.exited(None)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _how_it_died(slot: _Slot) -> tuple[AttemptState, str, int | None]:

@@ -14,11 +14,13 @@ things half done; so it doesn't matter if the signal comes a moment after the ru
 What ends between two runs is the processes. Threads, modules and globals of a function stay in its slot.
 """
 
+import gc
 import json
 import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -112,12 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(prog="dueline.slot", description="Performs runs. Started by an executor's guard.")
     parser.add_argument("--fd", type=int, required=True, help="a socket to the executor")
     parser.add_argument("--alone", action="store_true", help="in a PID namespace of its own")
+    parser.add_argument("--temporary", help="the folder for temporary files, which is removed after the slot")
     parser.add_argument(
         "--import", dest="modules", action="append", default=[], help="registers executor classes"
     )
     options = parser.parse_args(arguments)
     os.set_inheritable(options.fd, False)
     adopt_orphans()
+    tempfile.tempdir = options.temporary
     with socket.socket(fileno=options.fd) as channel:
         try:
             for module in ("dueline.builtin", *options.modules):
@@ -126,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             channel.sendall(frames.pack_reply({"error": str(error)}))
             return
         slot = Slot(channel, alone=options.alone)
+        gc.freeze()  # what the imports made stays: no collection need look at it again
         channel.sendall(frames.pack_reply({"classes": registered()}))
         slot.serve()
 

@@ -22,11 +22,12 @@ def protection(request: pytest.FixtureRequest) -> Protection:
 
 
 @pytest.fixture
-def executor(protection: Protection) -> Iterator[tuple[int, int, list[int]]]:
+def executor(protection: Protection, tmp_path: Path) -> Iterator[tuple[int, int, list[int]]]:
     """An executor that performs a run: its pid, its guard's, and those of all below it."""
     marker = new_marker()
     argv = [sys.executable, "-m", "tests.consumers.doomed_executor", protection.name, marker]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         guard = int(process.stdout.readline())
         below = descendants(process.pid) + pids_with(marker)
