@@ -5,9 +5,10 @@ and the event loop is woken once a burst.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections import deque, namedtuple
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Read
 from cassandra import Unavailable as NotEnoughReplicas
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import BatchStatement, BatchType, PreparedStatement, named_tuple_factory
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from dueline.errors import Unavailable
 from infra.settings import Settings
@@ -131,7 +132,7 @@ def _cluster(settings: Settings) -> Cluster:
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy()),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
-        row_factory=named_tuple_factory,
+        row_factory=_rows,
         request_timeout=10,
     )
     hosts = [host.rpartition(":") for host in settings.cassandra.split(",")]
@@ -144,6 +145,18 @@ def _cluster(settings: Settings) -> Cluster:
         reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
         connect_timeout=5,
     )
+
+
+def _rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Rows as named tuples. The driver's own factory makes a new class for each answer, which costs more than the rows."""
+    row_class = _row_class(tuple(columns))
+    return [row_class(*row) for row in rows]
+
+
+@lru_cache(maxsize=256)  # one for each statement
+def _row_class(columns: tuple[str, ...]) -> Callable[..., Any]:
+    # Conditional writes answer with a column "[applied]".
+    return namedtuple("Row", [column.strip("[]") for column in columns])
 
 
 def _prepare(session: Any, statement: Statement) -> PreparedStatement:

@@ -38,6 +38,8 @@ class ScheduledRun:
     run_id: str
     attempt: int
     priority: Priority
+    #: The submissions offset of the record that asked for it, or for the first run of its job.
+    submission: int
     #: The ready event, encoded.
     run: bytes
     #: The encoded definition of a job with more runs to come; None where none follows.
@@ -102,8 +104,8 @@ class Store:
         homes: defaultdict[int, list[Call]] = defaultdict(list)
         for row in rows:
             minute = minute_of(row.emit_ms)
-            values = (minute, shard, *row.position, row.priority.value, row.run, row.definition)
-            homes[minute].append((Statement.SAVE_ROW, values))
+            values = (minute, shard, *row.position, row.priority.value, row.submission)
+            homes[minute].append((Statement.SAVE_ROW, (*values, row.run, row.definition)))
         await persist("rows of the schedule", lambda: self._write(homes.values()))
 
     async def read_rows(self, minute: int, shard: int, behind: Position, limit: int) -> list[ScheduledRun]:
@@ -115,6 +117,7 @@ class Store:
                 run_id=row.run_id,
                 attempt=row.attempt,
                 priority=Priority(row.priority),
+                submission=row.submission,
                 run=row.run,
                 definition=row.definition,
             )
@@ -255,10 +258,14 @@ class Store:
 
 async def persist(what: str, action: Callable[[], Awaitable[T]]) -> T:
     """Repeat an action until Cassandra answers it, with growing pauses of at most two seconds."""
+    try:
+        return await action()  # as nearly always; the machinery below costs as much as the action
+    except PASSING as error:
+        log.warning(
+            "Cassandra did not take %s, trying again: %s", what, error, extra={"action": "store_retry"}
+        )
     async for attempt in stamina.retry_context(on=PASSING, attempts=None, timeout=None, wait_max=2.0):
         with attempt:
-            if attempt.num > 1:
-                log.warning("Cassandra did not take %s, trying again", what, extra={"action": "store_retry"})
             return await action()
     raise AssertionError("unreachable: the attempts are not limited")
 

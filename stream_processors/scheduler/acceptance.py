@@ -43,7 +43,10 @@ log = logging.getLogger(__name__)
 
 #: Ids of this age are remembered; a generated id that is older is looked up. It need only span the time for which a
 #: client may repeat a submission, and the look-up covers the rest.
-REMEMBERED_MS = 120_000
+REMEMBERED_MS = 60_000
+#: Clocks of clients may be this far ahead of the brokers' before a submission that they repeat, just when its shard
+#: moves, makes a second run.
+CLOCKS_AHEAD_MS = 5_000
 #: A record that was passed on says with these headers when it first came, and from where.
 FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 #: What a rejected record says of itself.
@@ -106,17 +109,19 @@ class Known(Protocol):
 class Acceptance:
     """Reads the submissions of one shard, in order."""
 
-    def __init__(self, shard: int, shards: int, known: Known, since_ms: int) -> None:
+    def __init__(self, shard: int, shards: int, known: Known) -> None:
         self._shard = shard
         self._shards = shards
         self._known = known
-        #: Generated ids of before this time may have been accepted by an earlier owner.
-        self._since_ms = since_ms
+        #: Generated ids of before this time may have come before the first record that is read here, to an earlier owner.
+        self._since_ms: int | None = None
         #: The jobs accepted lately, oldest first, with the time until which they are remembered.
         self._recent: OrderedDict[str, tuple[JobRow, int]] = OrderedDict()
 
     async def read(self, records: Sequence[Received]) -> Asked:
         """What the records ask for, together."""
+        if self._since_ms is None and records:
+            self._since_ms = records[0].stamp_ms + CLOCKS_AHEAD_MS
         decoded = [(record, _decoded(record)) for record in records]
         jobs, runs = await self._look_up(decoded)
         asked = Asked()
@@ -174,7 +179,7 @@ class Acceptance:
         run = first_run(job, job_id, accepted_ms, record)
         definition = encode_job(job)
         row = JobRow(job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=definition)
-        asked.rows.append(row_of(run, definition if job.recurring else None))
+        asked.rows.append(row_of(run, record.offset, definition if job.recurring else None))
         asked.jobs.append(row)
         self._remember(row, record)
 
@@ -189,7 +194,9 @@ class Acceptance:
                 "retry of %s dropped, it is %s", run.run_id, latest[1], extra={"action": "retry_dropped"}
             )
             return
-        asked.rows.append(row_of(replace(run, emit_ms=max(run.emit_ms, record.stamp_ms)), None))
+        asked.rows.append(
+            row_of(replace(run, emit_ms=max(run.emit_ms, record.stamp_ms)), record.offset, None)
+        )
 
     def _refuse(self, record: Received, error: DuelineError, jobs: _Jobs, asked: Asked) -> None:
         job_id = _readable_id(record)
@@ -218,6 +225,7 @@ class Acceptance:
         """Whether a job that is not remembered may have been accepted all the same."""
         if not is_generated(job_id):
             return True
+        assert self._since_ms is not None
         return generated_at_ms(job_id) < max(self._since_ms, record.stamp_ms - REMEMBERED_MS)
 
     def _remember(self, row: JobRow, record: Received) -> None:
@@ -253,15 +261,18 @@ def following_row(row: ScheduledRun) -> ScheduledRun | None:
     assert isinstance(job, Job)
     run = decode_ready_run(row.run)
     due_ms = job.next_ms(run.due_ms)
-    return None if due_ms is None else row_of(replace(run, due_ms=due_ms, emit_ms=due_ms), row.definition)
+    if due_ms is None:
+        return None
+    return row_of(replace(run, due_ms=due_ms, emit_ms=due_ms), row.submission, row.definition)
 
 
-def row_of(run: ReadyRun, definition: bytes | None) -> ScheduledRun:
+def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> ScheduledRun:
     return ScheduledRun(
         emit_ms=run.emit_ms,
         run_id=run.run_id,
         attempt=run.attempt,
         priority=run.priority,
+        submission=submission,
         run=encode_ready_run(run),
         definition=definition,
     )

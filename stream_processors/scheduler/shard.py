@@ -39,9 +39,6 @@ TURN_INTERVAL_S = 1.0
 RELEASE_TIMEOUT_S = 3.0
 #: Buckets are deleted this many minutes after they were read, so that there is time to look at what went wrong.
 KEPT_MINUTES = 24 * 60
-#: Clocks of clients may be this far ahead of the brokers' before a repeated submission of theirs, just when a shard
-#: moves, makes a second run.
-CLOCKS_AHEAD_MS = 30_000
 
 
 class Shard(Worker):
@@ -98,9 +95,7 @@ class Shard(Worker):
             progress=self._turn_now.set,
             failed=self._failed,
         )
-        self._acceptance = Acceptance(
-            self.partition, self._settings.partitions, self._store, since_ms=now_ms + CLOCKS_AHEAD_MS
-        )
+        self._acceptance = Acceptance(self.partition, self._settings.partitions, self._store)
         for loop in (
             self._keep_stored(self._wheel),
             self._keep_read(self._wheel),
