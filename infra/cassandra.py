@@ -94,14 +94,14 @@ class Session:
                 waiter.set_exception(error)
 
 
-async def connect(settings: Settings) -> Session:
-    """A session with all statements prepared. Raises Unavailable when Cassandra does not answer."""
+async def connect(settings: Settings, statements: Iterable[Statement] = Statement) -> Session:
+    """A session with statements prepared. Raises Unavailable when Cassandra does not answer."""
 
     def work() -> tuple[Cluster, Any, dict[Statement, PreparedStatement]]:
         cluster = _cluster(settings)
         with _said_plainly(cluster, settings):
             session = cluster.connect(settings.keyspace)
-            return cluster, session, {s: _prepare(session, s) for s in Statement}
+            return cluster, session, {s: _prepare(session, s) for s in statements}
 
     return Session(*await asyncio.to_thread(work))
 

@@ -106,10 +106,10 @@ class Settings(BaseSettings):
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in self}
 
 
-def load_settings() -> Settings:
-    """The settings of this process, or one sentence that says which of them is wrong."""
+def load_settings(**given: object) -> Settings:
+    """The settings of this process, or one sentence that says which of them is wrong. Those given here go first."""
     try:
-        return Settings()
+        return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(
             "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors())

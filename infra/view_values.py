@@ -117,7 +117,7 @@ def run_state(state: AttemptState | None, retry_ms: int | None, due_ms: int, now
 
 def run_view(job_id: str, due_ms: int, attempts: Sequence[AttemptView], now_ms: int) -> RunView:
     last = attempts[-1] if attempts else None
-    state = run_state(last and last.state, last and last.retry_ms, due_ms, now_ms)
+    state = run_state(last.state if last else None, last.retry_ms if last else None, due_ms, now_ms)
     return RunView(job_id=job_id, due_ms=due_ms, state=state, attempts=tuple(attempts))
 
 

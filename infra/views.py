@@ -9,7 +9,7 @@ the extra `platform` raises Unavailable, and so does whatever Cassandra does not
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ Place = tuple[int, str]
 @asynccontextmanager
 async def open_views(settings: Settings, clock: Clock | None = None) -> AsyncIterator["Views"]:
     """Views on the Cassandra of the settings. Raises Unavailable when it does not answer."""
-    session = await connect(settings)
+    session = await connect(settings, (s for s in Statement if s.name.startswith("VIEW_")))
     try:
         yield Views(session, settings, clock or SystemClock())
     finally:
@@ -154,7 +154,7 @@ class Views:
                 latest_ms = max(latest_ms, await self._latest_due_ms(row.job_id, latest_ms, now_ms))
         return job_view(row, job, latest_ms, now_ms)
 
-    async def _newest_first(self, before: Place) -> AsyncIterator[Any]:
+    async def _newest_first(self, before: Place) -> AsyncGenerator[Any, None]:
         named = await self._named(before)
         async with aclosing(self._generated(before)) as generated:
             async for row in generated:
@@ -174,7 +174,7 @@ class Views:
         places = (_place(row) for page in pages for row in page)
         return deque(sorted((place for place in places if place < before), reverse=True))
 
-    async def _generated(self, before: Place) -> AsyncIterator[Any]:
+    async def _generated(self, before: Place) -> AsyncGenerator[Any, None]:
         """The rows of the jobs with generated ids before a place, newest first."""
         last = minute_of(before[0])
         days = sorted((row.day for row in await self._ask(Statement.VIEW_DAYS)), reverse=True)
@@ -185,7 +185,7 @@ class Views:
                 async for row in self._bucket(bucket.bucket, before):
                     yield row
 
-    async def _bucket(self, bucket: int, before: Place) -> AsyncIterator[Any]:
+    async def _bucket(self, bucket: int, before: Place) -> AsyncGenerator[Any, None]:
         """The rows of all shards of one bucket, merged."""
         start = _id_after(min(before[0], (bucket + 1) * BUCKET_MS))
         while True:

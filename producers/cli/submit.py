@@ -1,0 +1,235 @@
+"""`dueline submit`: one job from options, or many from lines of JSON."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import IO, Any
+
+import click
+
+from dueline.client import TIMEOUT_S, Client
+from dueline.clock import SystemClock, from_ms
+from dueline.codec import SUBMISSION_LENGTH_MAX, encode_job
+from dueline.errors import DuelineError, InvalidJob, SomeNotAccepted
+from dueline.job import Job, Priority, Retry
+from dueline.json_form import job_from_json
+from dueline.triggers import Cron, Every, Once, Trigger
+from infra.settings import Settings
+from producers.cli.fields import Duration, Instant, JsonObject, Param
+
+#: Lines that are read before their jobs are sent together: a fraction of a second's work, and ids appear steadily.
+LINES_MAX = 1000
+
+
+@click.command()
+@click.argument("argv", nargs=-1)
+@click.option("--class", "executor_class", metavar="NAME", help="Executor class: the code that runs.")
+@click.option("--param", "param", type=Param(), multiple=True, help="A parameter; several may be given.")
+@click.option("--params", type=JsonObject(), help="All parameters as one JSON object.")
+@click.option("--id", help="A name for the job that nobody else has; submitting it twice is one job.")
+@click.option("--name", help="What people call the job.")
+@click.option("--priority", type=click.Choice([p.value for p in Priority]), help="[else normal]")
+@click.option("--at", type=Instant(), multiple=True, help="Due at this time, such as 2030-01-31T02:00+01:00.")
+@click.option(
+    "--in", "in_", type=Duration(), multiple=True, help="Due after this time, such as 10s or 1h30m."
+)
+@click.option("--every", type=Duration(), multiple=True, help="Due again and again, this long apart.")
+@click.option("--cron", metavar="EXPRESSION", multiple=True, help="Due by a cron expression of five fields.")
+@click.option(
+    "--time-zone", metavar="ZONE", help="Of the cron expression, such as Europe/Berlin.  [else UTC]"
+)
+@click.option("--start", type=Instant(), help="Not due before this time (--every, --cron).")
+@click.option("--end", type=Instant(), help="Not due after this time (--every, --cron).")
+@click.option("--retries", type=int, help="Attempts after a failed one.  [else 0]")
+@click.option("--max-attempts", type=int, help="The same, the first attempt included.")
+@click.option(
+    "--backoff", type=Duration(), help="Pause before the first retry; each is twice the one before."
+)
+@click.option("--timeout", type=Duration(), help="An attempt is ended after this time.  [else 5m]")
+@click.option("--file", type=click.File("rb"), help="Jobs as lines of JSON; - is stdin. No other option.")
+@click.option(
+    "--within",
+    type=Duration(),
+    default=timedelta(seconds=TIMEOUT_S),
+    help=f"Time for Kafka to acknowledge.  [else {TIMEOUT_S:g}s]",
+)
+@click.pass_context
+def submit(context: click.Context, /, file: IO[bytes] | None, within: timedelta, **options: Any) -> None:
+    """Submit a job, or many, and print the ids.
+
+    An id is printed when Kafka has acknowledged its job. Without a time the job is due at once. A program and its arguments may follow the options, for the executor class
+    `command`:
+
+    \b
+      dueline submit -- /bin/date -u
+      dueline submit --cron "0 2 * * *" --time-zone Europe/Berlin --id nightly-report -- /opt/report
+      dueline submit --class http --param url=https://example.org/ --retries 2 --timeout 20s
+      dueline submit --file jobs.jsonl
+
+    A line of a file is an object such as {"executor_class": "command", "params": {"argv": ["/bin/date"]},
+    "trigger": {"every_s": 30}}. Lines that are wrong are reported with their numbers, all others are submitted.
+    """
+    settings: Settings = context.obj
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    if file is None:
+        job = job_from_options(given)
+        with Client(settings.kafka) as client:
+            click.echo(client.submit_job(job, timeout=within.total_seconds()))
+        return
+    if given:
+        raise click.UsageError("--file stands alone: the lines say all about their jobs")
+    with Client(settings.kafka) as client:
+        if not submit_lines(client, file, within.total_seconds()):
+            context.exit(1)
+
+
+def job_from_options(given: dict[str, Any]) -> Job:
+    """The job that the options describe. Raises UsageError for options that don't go together, InvalidJob for values."""
+    fields: dict[str, Any] = {name: given[name] for name in ("id", "name") if name in given}
+    if "priority" in given:
+        fields["priority"] = Priority(given["priority"])
+    if "timeout" in given:
+        fields["timeout_s"] = given["timeout"].total_seconds()
+    return Job(
+        executor_class=_executor_class(given),
+        params=_params(given),
+        triggers=tuple(_triggers(given)),
+        retry=_retry(given),
+        **fields,
+    )
+
+
+def _executor_class(given: dict[str, Any]) -> str:
+    if "argv" in given and given.setdefault("executor_class", "command") != "command":
+        raise click.UsageError(
+            f"a program is for --class command, not {given['executor_class']}; use --param"
+        )
+    if "executor_class" not in given:
+        raise click.UsageError("what is to run? give a program after --, or --class and its parameters")
+    name: str = given["executor_class"]
+    return name
+
+
+def _params(given: dict[str, Any]) -> dict[str, Any]:
+    params: dict[str, Any] = given.get("params", {}) | dict(given.get("param", ()))
+    if "argv" in given:
+        if "argv" in params:
+            raise click.UsageError("argv is given twice: as a parameter, and after the options")
+        params["argv"] = list(given["argv"])
+    return params
+
+
+def _triggers(given: dict[str, Any]) -> Iterator[Trigger]:
+    window = {name: given[name] for name in ("start", "end") if name in given}
+    if window and not ("every" in given or "cron" in given):
+        raise click.UsageError("--start and --end bound --every or --cron; for one run give --at or --in")
+    if "time_zone" in given and "cron" not in given:
+        raise click.UsageError("--time-zone is that of --cron; other times carry their offset")
+    yield from map(Once, given.get("at", ()))
+    for wait in given.get("in_", ()):
+        yield Once(_after(wait))
+    for interval in given.get("every", ()):
+        yield Every(interval, **window)
+    for expression in given.get("cron", ()):
+        yield Cron(expression, given.get("time_zone", "UTC"), **window)
+
+
+def _after(wait: timedelta) -> datetime:
+    try:
+        return from_ms(SystemClock().now_ms()) + wait
+    except OverflowError:
+        raise click.UsageError(f"--in {wait}: that is beyond the calendar's end") from None
+
+
+def _retry(given: dict[str, Any]) -> Retry:
+    if "retries" in given and "max_attempts" in given:
+        raise click.UsageError(
+            "give --retries or --max-attempts, not both: the latter counts the first attempt too"
+        )
+    fields: dict[str, Any] = {}
+    if "retries" in given:
+        fields["max_attempts"] = given["retries"] + 1
+    if "max_attempts" in given:
+        fields["max_attempts"] = given["max_attempts"]
+    if "backoff" in given:
+        fields["backoff_s"] = given["backoff"].total_seconds()
+    return Retry(**fields)
+
+
+# -- lines of JSON -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Jobs read from lines; each wrong line is reported when it is read."""
+
+    source: Iterable[bytes]
+    where: str
+    wrong: int = 0
+    #: The line of each job of the batch read last.
+    numbers: list[int] = field(default_factory=list)
+
+    def batches(self) -> Iterator[list[Job]]:
+        lines = enumerate(self.source, 1)
+        while batch := list(islice(lines, LINES_MAX)):
+            read = [(number, job) for number, line in batch if (job := self._read(number, line)) is not None]
+            self.numbers = [number for number, _ in read]
+            yield [job for _, job in read]
+
+    def _read(self, number: int, line: bytes) -> Job | None:
+        if not line.strip():
+            return None
+        try:
+            return _job_from_line(line)
+        except DuelineError as error:
+            self.report(number, str(error))
+            return None
+
+    def report(self, number: int, problem: str) -> None:
+        self.wrong += 1
+        click.echo(f"{self.where}:{number}: {problem}", err=True)
+
+
+def submit_lines(client: Client, file: IO[bytes], timeout_s: float) -> bool:
+    """Submit the job of each line and print the ids, in order; whether every line was right and accepted."""
+    lines = _Lines(file, "stdin" if file.name == "<stdin>" else file.name)
+    for jobs in lines.batches():
+        try:
+            _echo_all(client.submit_many(jobs, timeout=timeout_s))
+        except SomeNotAccepted as error:
+            _echo_all(error.accepted)
+            _report_missing(lines, error)
+            raise
+    return lines.wrong == 0
+
+
+def _report_missing(lines: _Lines, error: SomeNotAccepted) -> None:
+    accepted = set(error.accepted)
+    for number, job_id in zip(lines.numbers, error.sent, strict=False):
+        if job_id not in accepted:
+            lines.report(number, f"job {job_id} was not acknowledged; submit it again with this id")
+    if unsent := lines.numbers[len(error.sent) :]:
+        lines.report(unsent[0], "this line and all below it were not submitted")
+
+
+def _job_from_line(line: bytes) -> Job:
+    """The job of a line, checked for all that the client would refuse, so that it can't stop those around it."""
+    try:
+        source = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJob("submission", f"not valid JSON: {error}") from error
+    job = job_from_json(source)
+    now_ms = SystemClock().now_ms()
+    if job.triggers:
+        job.anchored(now_ms).first_ms(now_ms)
+    id_length = 0 if job.id else 36  # one will be added
+    if (length := len(encode_job(job)) + id_length) > SUBMISSION_LENGTH_MAX:
+        raise InvalidJob("params", f"the submission has {length} bytes, more than {SUBMISSION_LENGTH_MAX}")
+    return job
+
+
+def _echo_all(ids: Sequence[str]) -> None:
+    if ids:
+        click.echo("\n".join(ids))
