@@ -21,14 +21,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from consumers.cage import Protection
 from consumers.guard import GRACE_S
 from consumers.guard_link import GuardLink
+from consumers.slot_link import SlotLink, Verdict
 from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
-from dueline.frames import BrokenFrame, Report, pack_request, reply_length, unpack_reply, unpack_report
 from dueline.processes import signal_name
 from dueline.runs import Output, ReadyRun, RunKey
 from dueline.states import AttemptState
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 #: Users' modules may load models and the like when they are imported; beyond this something hangs.
 START_TIMEOUT_S = 60.0
-#: For the guard to report a death, from the moment in which the dead process's connection breaks.
-HANG_UP_GRACE_S = 0.5
 #: Pause before a replacement is started again which didn't come up: doubled each time up to the maximum.
 RESTART_PAUSE_S, RESTART_PAUSE_MAX_S = 0.5, 30.0
 
@@ -80,107 +78,6 @@ class Outcome:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """Why a slot is being ended, and so how its run ends if the slot reports nothing any more."""
-
-    state: AttemptState
-    reason: str
-
-
-class _Slot(asyncio.Protocol):
-    """One slot, and the connection to it."""
-
-    def __init__(self, pool: "SlotPool", name: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.name = name
-        #: The classes that it has, once it is up.
-        self.hello: asyncio.Future[tuple[str, ...]] = loop.create_future()
-        #: The run that it performs.
-        self.key: RunKey | None = None
-        #: How that ends: by a report, or None when the slot has died.
-        self.end: asyncio.Future[Report | None] | None = None
-        #: Set when it is to end; it gets no further run then.
-        self.verdict: _Verdict | None = None
-        #: The wait status that the guard has told; None before, and for a slot that died with its guard.
-        self.status: int | None = None
-        self._exited = False
-        self._connected = False
-        self._pool = pool
-        self._buffer = bytearray()
-        self._reply_length: int | None = None
-        self._transport: asyncio.Transport | None = None
-
-    @property
-    def idle(self) -> bool:
-        return self.key is None and self.verdict is None and self._connected and self.hello.done()
-
-    def connect(self, channel: socket.socket) -> None:
-        self._connected = True
-        self._connecting = asyncio.ensure_future(
-            asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
-        )
-
-    def begin(self, key: RunKey, record: bytes) -> "asyncio.Future[Report | None]":
-        assert self._transport is not None
-        assert self.end is None
-        self.key = key
-        self.end = asyncio.get_running_loop().create_future()
-        self._transport.write(pack_request(record))
-        return self.end
-
-    def release(self) -> None:
-        self.key = self.end = None
-
-    def exited(self, status: int | None) -> None:
-        """The guard says that it is dead. What it sent before may still be on its way."""
-        self.status, self._exited = status, True
-        self._check_gone()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        try:
-            if self._reply_length is None:
-                self._reply_length = reply_length(self._buffer)
-            if self._reply_length is None or len(self._buffer) < self._reply_length:
-                return
-            if len(self._buffer) > self._reply_length:
-                raise BrokenFrame("it sends more than one reply")
-            self._take(bytes(self._buffer))
-        except BrokenFrame as error:
-            self._pool.condemn(self, AttemptState.CRASHED, f"its process broke the protocol: {error}")
-        self._buffer.clear()
-        self._reply_length = None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._connected = False
-        if not self._exited:
-            # Most likely it is dead, and the guard is about to say how; else it gets no second chance.
-            asyncio.get_running_loop().call_later(HANG_UP_GRACE_S, self._pool.hung_up, self)
-        self._check_gone()
-
-    def _take(self, reply: bytes) -> None:
-        if not self.hello.done():
-            header, _, _ = unpack_reply(reply)
-            if "error" in header:
-                self.hello.set_exception(Unavailable(str(header["error"])))
-            else:
-                self.hello.set_result(tuple(header["classes"]))
-        elif self.end is not None and not self.end.done():
-            self.end.set_result(unpack_report(reply))
-        else:
-            raise BrokenFrame("it reports a run that it doesn't have")
-
-    def _check_gone(self) -> None:
-        if self._exited and not self._connected:
-            if self.end is not None and not self.end.done():
-                self.end.set_result(None)
-            self._pool.gone(self)
-
-
 class SlotPool:
     """Performs runs in slots. Used on the event loop of the main thread, since the guard dies with its thread."""
 
@@ -196,10 +93,10 @@ class SlotPool:
         self._imports = tuple(imports)
         self._protection = protection
         self._clock = clock or SystemClock()
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[int, SlotLink] = {}
         self._names = 0
         # The last used comes first: its memory is the warmest.
-        self._idle: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        self._idle: asyncio.LifoQueue[SlotLink] = asyncio.LifoQueue()
         self._failed_starts = 0
         self._started = False
         self._closing = False
@@ -312,25 +209,25 @@ class SlotPool:
             slot.exited(None)
         await asyncio.to_thread(_remove, self._temporary)
 
-    async def _take_idle(self) -> _Slot:
+    async def _take_idle(self) -> SlotLink:
         while True:
             slot = await self._idle.get()
             if slot.idle:
                 return slot
 
-    def _spawn(self) -> _Slot:
+    def _spawn(self) -> SlotLink:
         self._names += 1
-        slot = self._slots[self._names] = _Slot(self, self._names)
+        slot = self._slots[self._names] = SlotLink(self, self._names)
         slot.hello.add_done_callback(lambda hello: self._up(slot, hello))
         folder = self._folder_of(slot)
         folder.mkdir()
         self._guard.spawn(slot.name, folder)
         return slot
 
-    def _folder_of(self, slot: _Slot) -> Path:
+    def _folder_of(self, slot: SlotLink) -> Path:
         return self._temporary / str(slot.name)
 
-    def _up(self, slot: _Slot, hello: "asyncio.Future[tuple[str, ...]]") -> None:
+    def _up(self, slot: SlotLink, hello: "asyncio.Future[tuple[str, ...]]") -> None:
         if hello.cancelled():
             return
         if (error := hello.exception()) is None:
@@ -341,7 +238,7 @@ class SlotPool:
         if self._started:
             log.error("slot %d did not start: %s", slot.name, error)
 
-    def gone(self, slot: _Slot) -> None:
+    def gone(self, slot: SlotLink) -> None:
         """A slot is dead, with all that was in it."""
         if self._slots.pop(slot.name, None) is None:
             return
@@ -363,22 +260,22 @@ class SlotPool:
         if not self._closing and not self.lost.done():
             self._spawn()
 
-    def condemn(self, slot: _Slot, state: AttemptState, reason: str) -> None:
+    def condemn(self, slot: SlotLink, state: AttemptState, reason: str) -> None:
         """Kill a slot; its run, if it has one and doesn't report in this moment, ends like this."""
-        slot.verdict = slot.verdict or _Verdict(state, reason)
+        slot.verdict = slot.verdict or Verdict(state, reason)
         self._guard.kill(slot.name)
 
-    def hung_up(self, slot: _Slot) -> None:
+    def hung_up(self, slot: SlotLink) -> None:
         if slot.name in self._slots:
             self.condemn(slot, AttemptState.CRASHED, "its process closed the connection to the executor")
 
-    def _interrupt(self, slot: _Slot, reason: str) -> None:
+    def _interrupt(self, slot: SlotLink, reason: str) -> None:
         self.condemn(slot, AttemptState.INTERRUPTED, reason)
 
-    def _time_out(self, slot: _Slot, run: ReadyRun) -> None:
+    def _time_out(self, slot: SlotLink, run: ReadyRun) -> None:
         if slot.verdict is None:
             reason = f"timed out after {run.timeout_ms / 1000:g} s, and killed as it did not end {GRACE_S:g} s later"
-            slot.verdict = _Verdict(AttemptState.TIMED_OUT, reason)
+            slot.verdict = Verdict(AttemptState.TIMED_OUT, reason)
             self._guard.terminate(slot.name)
 
     def _on_event(self, event: dict[str, Any] | None, channel: socket.socket | None) -> None:
@@ -396,9 +293,7 @@ class SlotPool:
         log.error("the guard (pid %d) is gone, and all slots with it", self._guard.pid)
         self.lost.set_result(None)
         for slot in list(self._slots.values()):
-            slot.verdict = slot.verdict or _Verdict(
-                AttemptState.INTERRUPTED, "the guard of its executor died"
-            )
+            slot.verdict = slot.verdict or Verdict(AttemptState.INTERRUPTED, "the guard of its executor died")
             slot.exited(None)
 
 
@@ -406,7 +301,7 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _how_it_died(slot: _Slot) -> tuple[AttemptState, str, int | None]:
+def _how_it_died(slot: SlotLink) -> tuple[AttemptState, str, int | None]:
     """State, reason and exit status of a run whose slot is dead and said nothing."""
     if slot.verdict is not None:
         return slot.verdict.state, slot.verdict.reason, None
