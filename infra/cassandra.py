@@ -26,8 +26,9 @@ from infra.statements import Statement
 PASSING = (NoHostAvailable, NotEnoughReplicas, OperationTimedOut, ReadTimeout, WriteTimeout)
 #: More requests under way bring no more throughput and only queue inside Cassandra.
 UNDER_WAY_MAX = 192
-#: Rows in one batch to one partition: beyond about this many a batch gains nothing more.
-BATCH_ROWS_MAX = 64
+#: Rows in one batch to one partition: beyond about this many a batch gains nothing more. And bytes of values in one:
+#: Cassandra refuses a mutation of half a commit log segment, 16 MiB, and a row of ours stays below 1 MB.
+BATCH_ROWS_MAX, BATCH_BYTES_MAX = 64, 1_000_000
 
 Call = tuple[Statement, Sequence[Any]]
 
@@ -50,8 +51,7 @@ class Session:
 
     async def run_batch(self, calls: Sequence[Call]) -> None:
         """Write rows that lie in one partition, in unlogged batches."""
-        pieces = [calls[i : i + BATCH_ROWS_MAX] for i in range(0, len(calls), BATCH_ROWS_MAX)]
-        await together(self._send(self._batch(piece)) for piece in pieces)
+        await together(self._send(self._batch(piece)) for piece in pieces_of(calls))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._cluster.shutdown)
@@ -117,6 +117,19 @@ def ensure_tables(settings: Settings) -> None:
         for statement in filter(str.strip, script.split(";")):
             session.execute(statement, timeout=60)
     cluster.shutdown()
+
+
+def pieces_of(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """The calls in order, in pieces that fit one batch each."""
+    begin, size = 0, 0
+    for end, (_, values) in enumerate(calls):
+        length = sum(len(value) for value in values if isinstance(value, bytes | str))
+        if end > begin and (end - begin >= BATCH_ROWS_MAX or size + length > BATCH_BYTES_MAX):
+            yield calls[begin:end]
+            begin, size = end, 0
+        size += length
+    if begin < len(calls):
+        yield calls[begin:]
 
 
 async def together(writes: Iterable[Coroutine[Any, Any, Any]]) -> None:

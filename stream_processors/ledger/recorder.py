@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from faust.types import Message
 
+from dueline.clock import from_ms
 from dueline.codec import decode_run_event
 from dueline.errors import UndecodableRecord
 from dueline.runs import RunEvent
@@ -36,8 +37,10 @@ class Recorder(Worker):
 
 def _event(message: Message) -> RunEvent | None:
     try:
-        return decode_run_event(message.value or b"")
-    except (UndecodableRecord, ValueError) as error:
+        event = decode_run_event(message.value or b"")
+        from_ms(event.due_ms)  # what is no date has no bucket either
+        return event
+    except (UndecodableRecord, ValueError, OverflowError) as error:
         # Only executors and schedulers write here; a foreign record must not stop the partition.
         place = (message.partition, message.offset)
         log.error("jobs.runs/%d/%d passed over: %s", *place, error, extra={"action": "foreign_record"})
