@@ -17,6 +17,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from itertools import chain, repeat
 from time import monotonic, sleep
 from typing import Any
 
@@ -34,8 +35,9 @@ POLL_S = 0.1
 #: librdkafka asks for its producer id at once, and again only 500 ms later if no broker was connected by then, as
 #: happens when a request for the topic opens the connection first. This lets it go first.
 CONNECT_S = 0.05
-#: Longest wait for the description of the topic; a broker that takes longer is asked again.
-METADATA_S = 1.0
+#: Waits for the description of the topic, in turn: short at first, to hear soon why there is none, then long enough
+#: for a broker on the other side of the world.
+METADATA_S = (0.2, 0.4, 0.8, 2.0)
 #: After so many reports at once the thread lets more gather, instead of taking the interpreter from who is sending.
 BURST_MIN = 8
 BURST_PAUSE_S = 0.002
@@ -140,20 +142,22 @@ class Delivery:
     def send(self, records: Sequence[tuple[str, bytes]], deadline: float) -> Flow:
         """Hands (id, submission) pairs to Kafka as one batch, which it returns."""
         batch = Batch([job_id for job_id, _ in records])
-        for index, (job_id, value) in enumerate(records):
-            report = partial(batch.report, index)
-            while True:
-                try:
-                    self._producer.produce(SUBMISSIONS, value, job_id.encode(), on_delivery=report)
-                    break
-                except BufferError:
-                    if monotonic() > deadline:
-                        batch.cut, batch.trouble = True, "too many earlier submissions wait for Kafka"
-                        return batch
-                    yield None, QUEUE_FULL_PAUSE_S
-                except KafkaException as error:  # a producer that has met a fatal error takes nothing more
-                    batch.cut, batch.trouble = True, error.args[0].str()
-                    return batch
+        # One call for all of them: a call each would hand the interpreter to and fro with the polling thread.
+        left: list[dict[str, Any]] = [
+            {"key": job_id.encode(), "value": value, "callback": partial(batch.report, index)}
+            for index, (job_id, value) in enumerate(records)
+        ]
+        while self._producer.produce_batch(SUBMISSIONS, left) < len(left):
+            left = [message for message in left if "_error" in message]
+            error: KafkaError = left[0]["_error"]
+            full = error.code() == KafkaError._QUEUE_FULL
+            if not full or monotonic() > deadline:
+                batch.cut = True
+                batch.trouble = "too many earlier submissions wait for Kafka" if full else error.str()
+                return batch
+            for message in left:
+                del message["_error"]
+            yield None, QUEUE_FULL_PAUSE_S
         return batch
 
     def why(self) -> str:
@@ -170,7 +174,8 @@ class Delivery:
 
     def _serve(self) -> None:
         self._producer.poll(CONNECT_S)
-        while not self._closing.is_set() and not self._topic_checked():
+        waits = chain(METADATA_S, repeat(METADATA_S[-1]))
+        while not self._closing.is_set() and not self._topic_checked(next(waits)):
             self._closing.wait(POLL_S)
         while not self._closing.is_set():
             if self._producer.poll(POLL_S) >= BURST_MIN:
@@ -180,9 +185,9 @@ class Delivery:
         self._producer.flush(POLL_S)  # hears the reports of what was purged
         self.closed.set_result(None)
 
-    def _topic_checked(self) -> bool:
+    def _topic_checked(self, wait_s: float) -> bool:
         try:
-            topic = self._producer.list_topics(SUBMISSIONS, METADATA_S).topics[SUBMISSIONS]
+            topic = self._producer.list_topics(SUBMISSIONS, wait_s).topics[SUBMISSIONS]
         except KafkaException as error:
             self._trouble = self._trouble or error.args[0].str()
             self._producer.poll(0)  # hears the reason

@@ -267,8 +267,8 @@ def test_a_timeout_that_cannot_be_kept_is_refused(timeout: float) -> None:
 def test_a_kafka_that_is_not_there_is_reported_in_time() -> None:
     before = monotonic()
     with Client(NOWHERE) as client, pytest.raises(Unavailable) as error:
-        client.submit("command", timeout=0.8)
-    assert 0.7 < monotonic() - before < 1.5
+        client.submit("command", timeout=1)
+    assert 0.9 < monotonic() - before < 2
     assert "Kafka at 127.0.0.1:1 did not answer in time, and nothing was sent" in str(error.value)
     assert "Connection refused" in str(error.value)
     assert "DUELINE_KAFKA" in str(error.value)
