@@ -5,6 +5,7 @@ Blocking: call it in a thread.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -14,6 +15,9 @@ from infra.settings import Settings
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
+#: librdkafka's batch call returns when it has as many records as asked for, or when its time is up: at the log's end that
+#: is always its time, so it is short.
+BATCH_S = 0.05
 
 
 def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> Iterator[Message]:
@@ -45,7 +49,7 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
         consumer.assign(assignment)
         reached: set[tuple[str, int]] = set()
         while len(reached) < left:
-            for message in _answers(consumer.consume(1000, TIMEOUT_S)):
+            for message in _next_batch(consumer):
                 place = (message.topic() or "", message.partition() or 0)
                 error = message.error()
                 if error is not None:
@@ -74,7 +78,10 @@ def beginning(topic: str, partitions: int) -> Mapping[tuple[str, int], int]:
     return {(topic, partition): 0 for partition in range(partitions)}
 
 
-def _answers(messages: Sequence[Message]) -> Sequence[Message]:
-    if not messages:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no record came within {TIMEOUT_S:g} s"))
+def _next_batch(consumer: Consumer) -> Sequence[Message]:
+    """The next records, or the news that a partition is at its end; at least one."""
+    give_up = monotonic() + TIMEOUT_S
+    while not (messages := consumer.consume(1000, BATCH_S)):
+        if monotonic() > give_up:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no record came within {TIMEOUT_S:g} s"))
     return messages
