@@ -1,0 +1,186 @@
+"""Each kind of job and of submission, once through the whole platform."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Producer
+
+from dueline import Client, Every, Once, Retry
+from dueline.address import REJECTED, RUNS, SUBMISSIONS, bucket_of, shard_of
+from dueline.clock import to_ms
+from dueline.codec import SUBMISSION_LENGTH_MAX, decode_run_event
+from dueline.outputs import read_output
+from dueline.runs import Output, RunEvent
+from dueline.states import AttemptState
+from infra.log_reader import beginning, read_to_end
+from tests.platform.conftest import Platform, wait_for
+from tests.platform.test_main_job import executions
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def client(platform: Platform) -> Any:
+    with Client(platform.settings.kafka) as client:
+        yield client
+
+
+def test_a_job_for_later_starts_then(platform: Platform, client: Client, history: Path) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=2)
+    job_id = client.submit("record", {"history": str(history), "number": 0}, trigger=Once(due))
+    (end,) = await_ends(platform, job_id, 1)
+    assert end.due_ms == to_ms(due)
+    assert end.started_ms is not None
+    assert end.started_ms >= end.due_ms
+    assert output_of(platform, end).result == json.dumps({"number": 0})
+
+
+def test_a_failing_job_is_retried_through_the_schedule(platform: Platform, client: Client) -> None:
+    retry = Retry(max_attempts=3, backoff_s=0.2, factor=1)
+    job_id = client.submit("command", {"argv": ["/bin/sh", "-c", "echo no >&2; exit 3"]}, retry=retry)
+    ends = await_ends(platform, job_id, 3)
+    assert [(end.attempt, end.state, end.exit_status) for end in ends] == [
+        (1, AttemptState.FAILED, 3),
+        (2, AttemptState.FAILED, 3),
+        (3, AttemptState.FAILED, 3),
+    ]
+    for end, following in pairwise(ends):
+        assert end.retry_ms is not None
+        assert following.started_ms is not None
+        assert following.started_ms >= end.retry_ms
+    assert ends[-1].retry_ms is None
+    assert output_of(platform, ends[0]).stderr == b"no\n"
+
+
+def test_a_job_that_overruns_is_ended_with_its_children(
+    platform: Platform, client: Client, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    script = f"setsid sh -c 'echo $$ >> {pids}; trap \"\" TERM; sleep 60' & echo begun; sleep 60"
+    job_id = client.submit("command", {"argv": ["/bin/sh", "-c", script]}, timeout_s=1)
+    (end,) = await_ends(platform, job_id, 1)
+    assert end.state is AttemptState.TIMED_OUT
+    assert output_of(platform, end).stdout == b"begun\n"
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(pids) in _text(p)]
+
+
+def test_a_recurring_job_runs_for_each_due_time(platform: Platform, client: Client, history: Path) -> None:
+    start = datetime.now(UTC) + timedelta(seconds=1)
+    trigger = Every(timedelta(seconds=1), start=start, end=start + timedelta(seconds=3.5))
+    job_id = client.submit(
+        "record", {"history": str(history), "number": 0}, id=f"tick-{to_ms(start)}", trigger=trigger
+    )
+    ends = await_ends(platform, job_id, 4)
+    assert [end.due_ms - to_ms(start) for end in ends] == [0, 1000, 2000, 3000]
+    assert set(executions(history, "start").values()) == {1}
+
+
+def test_json_without_id_or_key_runs_wherever_it_lands(platform: Platform, history: Path) -> None:
+    submissions = [
+        {"executor_class": "record", "params": {"history": str(history), "number": n}} for n in range(20)
+    ]
+    produce(platform, [(None, json.dumps(submission).encode()) for submission in submissions])
+    wait_for(lambda: len(executions(history, "end")) == len(submissions), "the runs of 20 lines of JSON", 30)
+    assert set(executions(history, "start").values()) == {1}
+
+
+def test_the_same_submission_twice_is_one_job(platform: Platform, client: Client, history: Path) -> None:
+    value = json.dumps(
+        {
+            "id": f"once-{time.time_ns()}",
+            "executor_class": "record",
+            "params": {"history": str(history), "number": 0},
+        }
+    )
+    produce(platform, [(None, value.encode())] * 3)
+    wait_for(lambda: bool(executions(history, "end")), "a run", 30)
+    later = client.submit(
+        "record", {"history": str(history), "number": 1}, id=json.loads(value)["id"] + "-later"
+    )
+    await_ends(platform, later, 1)
+    assert set(executions(history, "start").values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"no json", "neither JSON"),
+        (b"\xc3\x01\x00\x00", "no schema has the fingerprint"),
+        (b'{"executor_class": "record", "priorty": "high"}', "did you mean priority?"),
+        (b'{"executor_class": "record", "name": "' + b"x" * SUBMISSION_LENGTH_MAX + b'"}', "bytes; at most"),
+    ],
+    ids=["no-json", "unknown-schema", "unknown-field", "too-long"],
+)
+def test_what_cannot_be_accepted_is_kept_whole_with_its_reason(
+    platform: Platform, value: bytes, reason: str
+) -> None:
+    key = f"bad-{time.time_ns()}"
+    produce(platform, [(key, value)])
+
+    def rejected() -> list[tuple[bytes | None, dict[str, Any]]]:
+        topic = beginning(REJECTED, platform.settings.partitions)
+        messages = [m for m in read_to_end(platform.settings, topic) if m.key() == key.encode()]
+        return [(m.value(), dict(cast(Any, m.headers()))) for m in messages]
+
+    wait_for(lambda: bool(rejected()), "the rejected record", 30)
+    ((kept, headers),) = rejected()
+    assert kept == value
+    assert reason in headers["dueline-reason"].decode()
+    assert headers["dueline-place"].decode().startswith(f"{SUBMISSIONS}/")
+    with platform.cassandra() as session:
+        home = (bucket_of(key), shard_of(key, platform.settings.partitions), key)
+        query = "SELECT state, reason FROM jobs WHERE bucket = %s AND shard = %s AND job_id = %s"
+        row = session.execute(query, home).one()
+    assert row.state == "REJECTED"
+    assert reason in row.reason
+
+
+def test_the_largest_jobs_of_one_moment_are_accepted(
+    platform: Platform, client: Client, history: Path
+) -> None:
+    filler = "x" * (SUBMISSION_LENGTH_MAX - 2_000)
+    params = {"history": str(history), "filler": filler}
+    for number in range(40):
+        client.submit("record", params | {"number": number})
+    wait_for(lambda: len(executions(history, "end")) == 40, "40 large jobs", 60)
+
+
+def await_ends(platform: Platform, job_id: str, count: int) -> list[RunEvent]:
+    """The events with which attempts of a job ended, when there are so many."""
+    found: list[RunEvent] = []
+
+    def complete() -> bool:
+        shard = shard_of(job_id, platform.settings.partitions)
+        events = [
+            decode_run_event(m.value() or b"") for m in read_to_end(platform.settings, {(RUNS, shard): 0})
+        ]
+        found[:] = [e for e in events if e.job_id == job_id and e.state is not AttemptState.RUNNING]
+        return len(found) >= count
+
+    wait_for(complete, f"{count} ends of {job_id}", 60)
+    assert len(found) == count
+    return sorted(found, key=lambda event: (event.due_ms, event.attempt))
+
+
+def output_of(platform: Platform, event: RunEvent) -> Output:
+    return read_output(platform.settings.data / "outputs", event.output)
+
+
+def produce(platform: Platform, records: list[tuple[str | None, bytes]]) -> None:
+    """As a foreign client would, with its own partitioner."""
+    producer = Producer({"bootstrap.servers": platform.settings.kafka, "message.max.bytes": 2_000_000})
+    for key, value in records:
+        producer.produce(SUBMISSIONS, value, key)
+    assert producer.flush(10) == 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
