@@ -194,7 +194,8 @@ class _Lines:
 
 def submit_lines(client: Client, file: IO[bytes], timeout_s: float) -> bool:
     """Submit the job of each line and print the ids, in order; whether every line was right and accepted."""
-    lines = _Lines(file, "stdin" if file.name == "<stdin>" else file.name)
+    name = getattr(file, "name", "<stdin>")
+    lines = _Lines(file, "stdin" if name == "<stdin>" else name)
     for jobs in lines.batches():
         try:
             _echo_all(client.submit_many(jobs, timeout=timeout_s))
