@@ -145,16 +145,16 @@ def report(settings: Settings, seen: Sequence[Seen]) -> None:
 
 def tell_more(settings: Settings) -> None:
     """Where things lie, and what to do next."""
-    files = sorted(_outputs(settings).rglob("*.avro"))
-    folder = Path(sys.executable).parent
+    files = sorted(_outputs(settings).rglob("*.avro"), key=lambda file: file.stat().st_mtime)
+    folder = Path(os.path.relpath(Path(sys.executable).parent))
     click.echo(f"""
-The outputs are Avro container files below {_outputs(settings)}. To read one with any Avro tool:
-  {folder / "python"} -m fastavro {files[0] if files else "FILE"}
+The outputs are Avro container files below {_outputs(settings)}. To read one:
+  {folder / "python"} -m fastavro {files[-1] if files else "FILE"}
 The logs of all processes are in {settings.data / "logs"}.
 
-What to try next:
-  make up                                              the platform for daily work
-  {folder / "dueline"} submit --in 10s -- /bin/echo hello   prints the job's id
+What to try next, with the platform for daily work:
+  make up
+  {folder / "dueline"} submit --in 10s -- /bin/echo hello     prints the job's id
   {folder / "dueline"} job ID
   {folder / "dueline"} output ID
   make down""")
