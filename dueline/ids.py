@@ -12,6 +12,8 @@ import socket
 import threading
 
 NAME_LENGTH_MAX = 200
+#: Buckets are minutes in 31 bits; the time of a generated id lies before this, in the year 6053.
+GENERATED_END_MS = (1 << 31) * 60_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*\Z")
 _GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 
@@ -45,7 +47,8 @@ def id_of_record(timestamp_ms: int, topic: str, partition: int, offset: int) -> 
 
 
 def is_generated(job_id: str) -> bool:
-    return _GENERATED.match(job_id) is not None
+    """Whether the text is a UUIDv7 whose time gives a bucket; any other UUID is a name."""
+    return _GENERATED.match(job_id) is not None and generated_at_ms(job_id) < GENERATED_END_MS
 
 
 def is_name(job_id: str) -> bool:

@@ -101,6 +101,7 @@ async def connect(settings: Settings, statements: Iterable[Statement] = Statemen
         cluster = _cluster(settings)
         with _said_plainly(cluster, settings):
             session = cluster.connect(settings.keyspace)
+            session.default_fetch_size = None  # answers come whole: every statement bounds its own
             return cluster, session, {s: _prepare(session, s) for s in statements}
 
     return Session(*await asyncio.to_thread(work))

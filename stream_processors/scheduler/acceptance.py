@@ -37,6 +37,7 @@ from dueline.runs import ReadyRun, RunKey
 from dueline.states import ENDS, JobState, RunState
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.publisher import Record
+from infra.rejects import CUT, PLACE, REASON
 from infra.store import JobRow, ScheduledRun
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,14 @@ REMEMBERED_MS = 60_000
 #: Clocks of clients may be this far ahead of the brokers' before a submission that they repeat, just when its shard
 #: moves, makes a second run.
 CLOCKS_AHEAD_MS = 5_000
+#: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
+ON_ITS_WAY_MS = 60_000
 #: A record that was passed on says with these headers when it first came, and from where.
 FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
-#: What a rejected record says of itself.
-REASON, PLACE, CUT = "dueline-reason", "dueline-place", "dueline-cut"
 #: Room that the headers of a refused record may need.
 HEADERS_LENGTH_MAX = 64_000
 
-_Decoded = Submission | UndecodableRecord | InvalidJob
+_Decoded = Submission | DuelineError
 _Jobs = Mapping[str, JobRow]
 _Runs = Mapping[RunKey, tuple[int, RunState] | None]
 
@@ -137,8 +138,11 @@ class Acceptance:
                     )
                 else:
                     raise submission
-            except (UndecodableRecord, InvalidJob) as error:
+            except DuelineError as error:
                 self._refuse(record, error, jobs, asked)
+            except Exception as error:
+                # A mistake of ours, but no record may stop its shard, or vanish.
+                self._refuse(record, _mistake(record, error), jobs, asked)
         return asked
 
     async def _look_up(self, decoded: Iterable[tuple[Received, _Decoded]]) -> tuple[_Jobs, _Runs]:
@@ -237,7 +241,9 @@ class Acceptance:
 
 def first_run(job: Job, job_id: str, accepted_ms: int, record: Received) -> ReadyRun:
     """The first run of an anchored job. Raises InvalidJob if there is none."""
-    due_ms = job.first_ms(accepted_ms)
+    # What began while the submission was on its way is its first due time too; an old id brings no old due times.
+    since_ms = max(min(_base_ms(job_id, accepted_ms), accepted_ms), accepted_ms - ON_ITS_WAY_MS)
+    due_ms = job.first_ms(since_ms)
     return ReadyRun(
         job_id=job_id,
         due_ms=due_ms,
@@ -281,8 +287,15 @@ def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> Schedule
 def _decoded(record: Received) -> _Decoded:
     try:
         return decode_submission(record.value or b"")
-    except (UndecodableRecord, InvalidJob) as error:
+    except DuelineError as error:
         return error
+    except Exception as error:
+        return _mistake(record, error)
+
+
+def _mistake(record: Received, error: Exception) -> DuelineError:
+    log.exception("%s could not be read", record.place, exc_info=error, extra={"action": "mistake"})
+    return DuelineError(f"the scheduler could not read it: {error!r}")
 
 
 def _id_of(record: Received, submission: _Decoded) -> str | None:

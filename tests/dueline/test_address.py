@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dueline.address import NAMED_BUCKETS, bucket_of, minute_of, murmur2, shard_of
-from dueline.ids import IdGenerator
+from dueline.ids import GENERATED_END_MS, IdGenerator
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,13 @@ def test_a_shard_is_one_of_them(job_id: str, shards: int) -> None:
     assert shard_of(job_id, shards) in range(shards)
 
 
-@given(st.integers(0, 2**48 - 1))
+@given(st.integers(0, GENERATED_END_MS - 2))
 def test_the_bucket_of_a_generated_job_is_its_minute(now_ms: int) -> None:
     assert bucket_of(IdGenerator().next(now_ms)) == minute_of(now_ms) == now_ms // 60_000
+
+
+def test_every_bucket_fits_the_int_of_its_column() -> None:
+    assert minute_of(GENERATED_END_MS - 1) == 2**31 - 1
 
 
 @given(st.from_regex(r"[A-Za-z][A-Za-z0-9._:/-]{0,20}", fullmatch=True))

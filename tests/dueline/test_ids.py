@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dueline.ids import (
+    GENERATED_END_MS,
     NAME_LENGTH_MAX,
     IdGenerator,
     generated_at_ms,
@@ -18,7 +19,7 @@ from dueline.ids import (
     run_id,
 )
 
-instants = st.integers(0, 2**48 - 2)
+instants = st.integers(0, GENERATED_END_MS - 2)
 
 
 @given(instants)
@@ -95,3 +96,9 @@ def test_a_run_id_comes_apart_again(job_id: str, due_ms: int) -> None:
 def test_texts_that_are_no_run_ids(text: str) -> None:
     with pytest.raises(ValueError, match="not a run id"):
         parse_run_id(text)
+
+
+def test_a_uuid_of_a_time_without_a_bucket_is_a_name() -> None:
+    beyond = "ffffffff-ffff-7fff-bfff-ffffffffffff"
+    assert not is_generated(beyond)
+    assert is_name(beyond)
