@@ -66,7 +66,8 @@ class Shard(Worker):
         self._wheel: Wheel | None = None
         self._acceptance: Acceptance
         self._stored_at_s = 0.0
-        self._satisfied: int | None = None
+        #: The submissions offset that is stored. A commit beyond it would hide from the next owner what it has to replay.
+        self._stored_submissions: int | None = None
         self._turn_now, self._read_now = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -113,17 +114,15 @@ class Shard(Worker):
         # What lies below the stored offset was satisfied by the last owner.
         received = [_received(message) for message in batch if message.offset >= self._row.submissions]
         asked = await self._acceptance.read(received)
-        self._wheel.expect(asked.rows)
         await self._store.save_rows(self.partition, asked.rows)
         await self._store.save_jobs(self.partition, asked.jobs)
         if asked.records:
             await self._publisher.deliver(asked.records)
-        end = batch[-1].offset + 1
-        self._wheel.admit(asked.rows, end).add_done_callback(lambda _: self._satisfy(end))
+        self._wheel.admit(asked.rows, batch[-1].offset + 1)
         self._turn_now.set()
 
     def committable(self) -> int | None:
-        return self._satisfied
+        return self._stored_submissions
 
     async def release(self) -> None:
         for loop in self._loops:
@@ -184,8 +183,9 @@ class Shard(Worker):
     async def _keep_stored(self, wheel: Wheel) -> None:
         while True:
             began_s = self._clock.elapsed_s()
+            state = self._state(wheel)
             try:
-                await self._store.save_shard(self._state(wheel))
+                await self._store.save_shard(state)
             except PASSING as error:
                 log.warning(
                     "shard %d not stored: %s", self.partition, error, extra={"action": "store_failed"}
@@ -194,7 +194,7 @@ class Shard(Worker):
                 continue
             if began_s - self._stored_at_s > STORE_TRUSTED_S:
                 self._turn_now.set()  # it may emit again
-            self._stored_at_s = began_s
+            self._stored_at_s, self._stored_submissions = began_s, state.submissions
             await asyncio.sleep(STORE_INTERVAL_S)
 
     # -- what they do ----------------------------------------------------------------------------------------------
@@ -229,9 +229,6 @@ class Shard(Worker):
                     "a foreign record on %s: %s", message.topic(), error, extra={"action": "foreign_record"}
                 )
         return emitted
-
-    def _satisfy(self, end: int) -> None:
-        self._satisfied = max(end, self._satisfied or 0)
 
     def _start_loop(self, loop: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(loop)

@@ -36,7 +36,6 @@ class _Admission:
 
     rows: Sequence[ScheduledRun]
     submissions: int
-    satisfied: "asyncio.Future[None]"
 
 
 @dataclass(slots=True)
@@ -46,10 +45,11 @@ class _Emission:
     #: The cursor that holds then; None if it says nothing about it.
     cursor_ms: int | None
     submissions: int | None
-    #: The latest emit time among its rows.
-    latest_ms: int
+    #: How many rows it was made for; those that follow upon them and are late join it without being counted.
     rows: int
-    satisfied: "asyncio.Future[None] | None" = None
+    #: The runs that were sent with it, and the latest emit time among them.
+    keys: list[RunKey] = field(default_factory=list)
+    latest_ms: int = 0
     done: bool = False
     #: The span of its records in each ready partition: first offset and end.
     spans: dict[Priority, tuple[int, int]] = field(default_factory=dict)
@@ -84,8 +84,12 @@ class Wheel:
         self._progress = progress
         self._failed = failed
         self._heap: list[tuple[Position, ScheduledRun]] = []
-        self._keys: set[RunKey] = set()
-        self._expected: set[RunKey] = set()
+        #: The runs in the heap and in the account: one that comes again, by whatever way, is passed over.
+        self._in_hand: set[RunKey] = set()
+        #: The submissions below it have been read, by this owner or by those before it.
+        self._admitted = submissions
+        self._now_ms = 0
+        self._stepped = asyncio.Event()
         self._admissions: deque[_Admission] = deque()
         self._account: deque[_Emission] = deque()
         self._claimed_ms = cursor_ms  # the highest cursor that an emission in the account may lead to
@@ -104,25 +108,12 @@ class Wheel:
                 lowest[priority] = min(lowest[priority], first)
         return lowest
 
-    def expect(self, rows: Iterable[ScheduledRun]) -> None:
-        """Announce rows that are about to be made durable and admitted.
-
-        Until then the reading of the schedule passes them over. Emitted earlier, they could be acknowledged, and their
-        ready offsets stored, before their submissions count as satisfied: the next owner would emit them again.
-        """
-        self._expected.update(row.key for row in rows)
-
-    def admit(self, rows: Sequence[ScheduledRun], submissions: int) -> "asyncio.Future[None]":
-        """Take in expected rows that are durable by now, and that a batch of submissions asked for.
-
-        The future ends when every submission below the offset is satisfied.
-        """
-        self._expected.difference_update(row.key for row in rows)
-        late = [row for row in rows if row.emit_ms < self._claimed_ms]
+    def admit(self, rows: Sequence[ScheduledRun], submissions: int) -> None:
+        """Take in rows that are durable by now, and that the submissions up to an offset asked for."""
+        self._admitted = max(self._admitted, submissions)
         self.add(row for row in rows if row.emit_ms >= self._claimed_ms)
-        admission = _Admission(late, submissions, asyncio.get_running_loop().create_future())
-        self._admissions.append(admission)
-        return admission.satisfied
+        late = self._take_in_hand(row for row in rows if row.emit_ms < self._claimed_ms)
+        self._admissions.append(_Admission(late, submissions))
 
     def add(self, rows: Iterable[ScheduledRun]) -> None:
         """Put durable rows into the heap, unless the reading of the schedule is still to come to them."""
@@ -131,21 +122,26 @@ class Wheel:
                 self._push(row)
 
     def read(self, rows: Iterable[ScheduledRun], position: Position) -> None:
-        """Put a page of the schedule into the heap; all up to `position` has been read with it."""
+        """Put a page of the schedule into the heap; all up to `position` has been read with it.
+
+        Rows of submissions that are still to be admitted are passed over: they come with them. Emitted earlier, they
+        could be acknowledged, and their ready offsets stored, before their submissions count as satisfied; those
+        are read again by this owner or the next, who would emit them once more.
+        """
         for row in rows:
-            if row.key not in self._expected:
+            if row.submission < self._admitted:
                 self._push(row)
         self.position = position
+        self._drop_beyond(position)
 
     def step(self, now_ms: int) -> int | None:
         """Emit what is due. Returns when to step again, at the latest: the next emit time, or None for any time."""
+        self._now_ms = now_ms
+        self._stepped.set()
+        self._stepped = asyncio.Event()
         while self._admissions and self._under_way < UNDER_WAY_MAX:
             admission = self._admissions.popleft()
-            latest_ms = max((row.emit_ms for row in admission.rows), default=0)
-            emission = _Emission(
-                None, admission.submissions, latest_ms, len(admission.rows), admission.satisfied
-            )
-            self._emit(emission, admission.rows)
+            self._emit(_Emission(None, admission.submissions, len(admission.rows)), admission.rows)
         room = min(SEND_MAX, UNDER_WAY_MAX - self._under_way)
         if room <= 0:
             return None  # the progress of what is under way calls for the next step
@@ -155,8 +151,7 @@ class Wheel:
         cursor_ms = min(now_ms + 1, self.position[0]) if complete else due[-1].emit_ms
         if due or cursor_ms > self._claimed_ms:
             self._claimed_ms = max(cursor_ms, self._claimed_ms)
-            latest_ms = due[-1].emit_ms if due else 0
-            self._emit(_Emission(self._claimed_ms, None, latest_ms, len(due)), due)
+            self._emit(_Emission(self._claimed_ms, None, len(due)), due)
         if not complete:
             return now_ms
         return self._heap[0][1].emit_ms if self._heap and self._heap[0][0] <= self.position else None
@@ -169,9 +164,25 @@ class Wheel:
                 task.cancel()
 
     def _push(self, row: ScheduledRun) -> None:
-        if row.key not in self._keys:
-            self._keys.add(row.key)
+        if row.key not in self._in_hand:
+            self._in_hand.add(row.key)
             heapq.heappush(self._heap, (row.position, row))
+
+    def _take_in_hand(self, rows: Iterable[ScheduledRun]) -> list[ScheduledRun]:
+        """Those of the rows that are not in hand already."""
+        new = {row.key: row for row in rows if row.key not in self._in_hand}
+        self._in_hand.update(new)
+        return list(new.values())
+
+    def _drop_beyond(self, position: Position) -> None:
+        """Leave to the next page what was added while this one was read and lies behind it.
+
+        Rows that may not be emitted yet would fill the heap, and a full heap lets no page be read.
+        """
+        if beyond := [entry for entry in self._heap if entry[0] > position]:
+            self._in_hand.difference_update(row.key for _, row in beyond)
+            self._heap = [entry for entry in self._heap if entry[0] <= position]
+            heapq.heapify(self._heap)
 
     def _pop_due(self, now_ms: int, room: int) -> list[ScheduledRun]:
         due: list[ScheduledRun] = []
@@ -180,7 +191,6 @@ class Wheel:
             if row.emit_ms > now_ms or position > self.position:
                 break
             heapq.heappop(self._heap)
-            self._keys.discard(row.key)
             due.append(row)
         return due
 
@@ -196,23 +206,40 @@ class Wheel:
         task.add_done_callback(self._sent)
 
     async def _send(self, emission: _Emission, rows: Sequence[ScheduledRun]) -> None:
-        while rows:
-            fresh = [row for row in rows if row.key not in self._emitted]
+        waiting = list(rows)
+        while waiting:
+            now_ms = self._now_ms
+            rows = [row for row in waiting if row.emit_ms <= now_ms]
+            waiting = [row for row in waiting if row.emit_ms > now_ms]
+            if not rows:
+                # Behind the cursor and not due yet: the clock is behind the one by which the cursor was moved.
+                await self._stepped.wait()
+                continue
+            emission.keys += [row.key for row in rows]
+            emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in rows))
             # The next run of a recurring job is durable before the cursor passes this one, emitted now or before.
             recurring = [row for row in rows if row.definition is not None]
+            following: Sequence[ScheduledRun] = ()
             if recurring:
-                sent, following = await asyncio.gather(self._publish(fresh), self._follow(recurring))
+                _, following = await asyncio.gather(
+                    self._publish_new(emission, rows), self._follow(recurring)
+                )
             else:
-                sent, following = await self._publish(fresh), ()
+                await self._publish_new(emission, rows)
             self.add(row for row in following if row.emit_ms >= self._claimed_ms)
             # Behind the cursor nobody would look for them: they belong to this emission.
-            rows = [row for row in following if row.emit_ms < self._claimed_ms]
-            for place in sent:
-                priority = PRIORITY_OF[place.topic]
-                first, end = emission.spans.get(priority, (place.offset, 0))
-                emission.spans[priority] = (min(first, place.offset), max(end, place.offset + 1))
+            waiting += self._take_in_hand(row for row in following if row.emit_ms < self._claimed_ms)
         emission.done = True
+        # Not when it leaves the account: that may take the acknowledgement of every other row of the same instant.
+        self._under_way -= emission.rows
         self._settle()
+
+    async def _publish_new(self, emission: _Emission, rows: Sequence[ScheduledRun]) -> None:
+        """Send what the log doesn't hold already."""
+        for place in await self._publish([row for row in rows if row.key not in self._emitted]):
+            priority = PRIORITY_OF[place.topic]
+            first, end = emission.spans.get(priority, (place.offset, 0))
+            emission.spans[priority] = (min(first, place.offset), max(end, place.offset + 1))
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -226,18 +253,17 @@ class Wheel:
         A cursor may be stored only when it lies beyond all rows that the stored ready offsets pass over: rows at the
         very instant of a cursor would be read again by the next owner and not be found emitted.
         """
-        latest_ms, passed = 0, 0
+        latest_ms, cursor_ms, passed = 0, self.cursor_ms, 0
         for index, emission in enumerate(self._account):
             if not emission.done:
                 break
-            if emission.satisfied and not emission.satisfied.done():
-                emission.satisfied.set_result(None)
             latest_ms = max(latest_ms, emission.latest_ms)
-            if max(self.cursor_ms, emission.cursor_ms or 0) > latest_ms:
+            cursor_ms = max(cursor_ms, emission.cursor_ms or 0)
+            if cursor_ms > latest_ms:
                 passed = index + 1
         for _ in range(passed):
             emission = self._account.popleft()
-            self._under_way -= emission.rows
+            self._in_hand.difference_update(emission.keys)
             self.cursor_ms = max(self.cursor_ms, emission.cursor_ms or 0)
             self.submissions = max(self.submissions, emission.submissions or 0)
             for priority, (_, end) in emission.spans.items():
