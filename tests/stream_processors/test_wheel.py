@@ -1,0 +1,321 @@
+"""What a wheel emits when, and what it lets be stored: one example for each of its promises.
+
+The interplay of all of them is in test_wheel_model.py.
+"""
+
+import asyncio
+
+import pytest
+
+from dueline.job import Priority
+from dueline.runs import RunKey
+from infra.store import ScheduledRun
+from stream_processors.scheduler import wheel as module
+from stream_processors.scheduler.wheel import Wheel
+from tests.stream_processors.transport import INTERVAL_MS, Transport, following, row
+
+CURSOR_MS, BUCKET_END = 100, (1000, "", 0)
+
+
+@pytest.fixture
+def transport() -> Transport:
+    return Transport()
+
+
+def wheel_on(transport: Transport, *, submissions: int = 1, emitted: tuple[RunKey, ...] = ()) -> Wheel:
+    """A wheel that takes over: cursor 100, and the given number of submissions satisfied."""
+    return Wheel(
+        cursor_ms=CURSOR_MS,
+        submissions=submissions,
+        ready=dict.fromkeys(Priority, 0),
+        emitted=emitted,
+        publish=transport.publish,
+        follow=transport.follow,
+        progress=lambda: None,
+        failed=lambda error: pytest.fail(repr(error)),
+    )
+
+
+async def settle() -> None:
+    """Let all tasks come to where they wait."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def step(wheel: Wheel, now_ms: int) -> int | None:
+    next_ms = wheel.step(now_ms)
+    await settle()
+    return next_ms
+
+
+async def acknowledge_all(transport: Transport, wheel: Wheel, now_ms: int) -> None:
+    """Acknowledge and save whatever there is, until nothing more comes."""
+    more = True
+    while more:
+        more = await step(wheel, now_ms) == now_ms or bool(transport.sent or transport.saving)
+        for saving in list(transport.saving):
+            transport.saved(saving)
+        for sending in list(transport.sent):
+            transport.acknowledge(sending)
+        await settle()
+
+
+def sent(transport: Transport) -> list[RunKey]:
+    return [key for sending in transport.sent for key in sending.keys]
+
+
+async def test_a_row_is_emitted_at_its_time_and_not_before(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([row(150)], BUCKET_END)
+    assert await step(wheel, 149) == 150
+    assert not transport.sent
+    await step(wheel, 150)
+    assert sent(transport) == [row(150).key]
+
+
+async def test_the_cursor_waits_for_the_acknowledgement(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([row(150)], BUCKET_END)
+    await step(wheel, 160)
+    assert wheel.cursor_ms <= 150
+    transport.acknowledge(transport.sent[0])
+    await settle()
+    assert wheel.cursor_ms == 161
+    assert wheel.ready[Priority.NORMAL] == 1
+
+
+async def test_the_cursor_moves_without_rows_too_and_never_beyond_what_was_read(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    await step(wheel, 160)
+    assert wheel.cursor_ms == CURSOR_MS
+    wheel.read([], BUCKET_END)
+    await step(wheel, 160)
+    assert wheel.cursor_ms == 161
+    await step(wheel, 5000)
+    assert wheel.cursor_ms == BUCKET_END[0]
+
+
+async def test_the_account_moves_from_its_head_only(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([row(110, "a"), row(120, "b", priority=Priority.HIGH)], BUCKET_END)
+    await step(wheel, 110)
+    await step(wheel, 120)
+    first, second = transport.sent
+    transport.acknowledge(second)
+    await settle()
+    assert wheel.cursor_ms <= 110
+    assert wheel.ready[Priority.HIGH] == 0
+    transport.acknowledge(first)
+    await settle()
+    assert wheel.cursor_ms == 121
+    assert wheel.ready[Priority.HIGH] == 1
+
+
+async def test_rows_at_the_position_itself_hold_the_cursor_there(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    page = [row(150, "a"), row(150, "b")]
+    wheel.read(page, page[-1].position)
+    await step(wheel, 200)
+    await acknowledge_all(transport, wheel, 200)
+    assert wheel.cursor_ms <= 150  # "c" may be there as well
+    assert wheel.ready[Priority.NORMAL] == 0  # so these two must be found again
+    wheel.read([row(150, "c")], BUCKET_END)
+    await acknowledge_all(transport, wheel, 200)
+    assert wheel.cursor_ms == 201
+    assert wheel.ready[Priority.NORMAL] == 3
+
+
+async def test_more_rows_of_one_instant_than_may_be_under_way(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEND_MAX", 2)
+    monkeypatch.setattr(module, "UNDER_WAY_MAX", 4)
+    wheel = wheel_on(transport)
+    wheel.read([row(150, f"{n:02}") for n in range(20)], BUCKET_END)
+    for _ in range(2):
+        await step(wheel, 200)
+    await step(wheel, 200)
+    assert len(sent(transport)) == 4
+    await acknowledge_all(transport, wheel, 200)
+    assert len(transport.emitted()) == 20
+    await step(wheel, 200)
+    assert wheel.cursor_ms == 201
+
+
+async def test_a_late_row_is_emitted_at_once_and_its_submission_waits_for_that(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([], BUCKET_END)
+    await step(wheel, 200)
+    wheel.admit([row(150, submission=1)], 2)
+    await step(wheel, 200)
+    assert sent(transport) == [row(150).key]
+    assert wheel.submissions == 1
+    transport.acknowledge(transport.sent[0])
+    await settle()
+    assert wheel.submissions == 2
+
+
+async def test_a_row_to_come_satisfies_its_submission(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([], BUCKET_END)
+    wheel.admit([row(500, submission=1), row(5000, "beyond", submission=1)], 2)
+    assert await step(wheel, 200) == 500
+    assert wheel.submissions == 2
+    assert len(wheel) == 1  # the other is still to be read
+
+
+@pytest.mark.parametrize("clock_ms", [90, 149])
+async def test_nothing_is_early_when_the_clock_is_behind_the_cursor(
+    transport: Transport, clock_ms: int
+) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([], BUCKET_END)
+    await step(wheel, 200)
+    # The clock is set back, or the shard has moved to a machine whose clock is.
+    wheel.admit([row(150, submission=1, more=1)], 2)
+    await step(wheel, clock_ms)
+    assert not transport.sent
+    await step(wheel, 150)
+    transport.acknowledge(transport.sent[0])
+    transport.saved(transport.saving[0])
+    await step(wheel, 151)
+    assert not transport.sent
+    assert wheel.submissions == 1
+    await step(wheel, 150 + INTERVAL_MS)
+    assert sent(transport) == [row(150 + INTERVAL_MS).key]
+
+
+async def test_what_follows_is_durable_before_the_cursor_passes(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([row(150, more=1)], BUCKET_END)
+    await step(wheel, 150)
+    transport.acknowledge(transport.sent[0])
+    await settle()
+    assert wheel.cursor_ms <= 150
+    transport.saved(transport.saving[0])
+    await settle()
+    assert wheel.cursor_ms == 151
+    assert await step(wheel, 151) == 150 + INTERVAL_MS
+
+
+async def test_what_the_log_holds_is_not_emitted_again_and_is_followed_all_the_same(
+    transport: Transport,
+) -> None:
+    wheel = wheel_on(transport, emitted=(row(150).key,))
+    wheel.read([row(150, more=1)], BUCKET_END)
+    await step(wheel, 150)
+    assert not transport.sent
+    transport.saved(transport.saving[0])
+    await step(wheel, 150 + INTERVAL_MS)
+    assert sent(transport) == [row(150 + INTERVAL_MS).key]
+
+
+async def test_after_an_outage_each_run_that_was_due_is_emitted_once(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    # The last owner emitted the first and had made the second durable.
+    first = row(150, more=5)
+    wheel.read([first, following(first)], BUCKET_END)
+    await step(wheel, 900)
+    await acknowledge_all(transport, wheel, 900)
+    assert sorted(transport.emitted()) == [row(150 + n * INTERVAL_MS).key for n in range(6)]
+
+
+async def test_a_run_behind_the_cursor_is_not_passed_by_it(transport: Transport) -> None:
+    """Its ready offset must not be stored with a cursor at which the next owner would still read its row."""
+    wheel = wheel_on(transport)
+    wheel.read([row(150, more=1)], BUCKET_END)
+    await step(wheel, 150)
+    wheel.read([], BUCKET_END)
+    await step(wheel, 200)  # claims a cursor beyond the run that follows
+    wheel.admit([row(120, "other", submission=1)], 2)
+    await step(wheel, 200)
+    await settle()
+    transport.saved(transport.saving[0])
+    head, other = transport.sent
+    transport.acknowledge(head)
+    await settle()
+    follower = transport.sent[-1]
+    assert follower.keys == [row(150 + INTERVAL_MS).key]
+    transport.acknowledge(follower)
+    await settle()
+    assert wheel.cursor_ms > 150 + INTERVAL_MS or wheel.ready[Priority.NORMAL] == 0
+    transport.acknowledge(other)
+
+
+async def test_what_follows_is_emitted_once_when_a_page_brings_it_first(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    parent = row(150, more=1)
+    wheel.read([parent], (152, "", 0))
+    await step(wheel, 150)
+    # It is durable, and its row is read, while the brokers are away.
+    wheel.read([following(parent)], BUCKET_END)
+    await step(wheel, 200)
+    transport.saved(transport.saving[0])
+    await acknowledge_all(transport, wheel, 200)
+    assert transport.emitted() == [parent.key, following(parent).key]
+
+
+async def test_a_row_waits_for_its_submission_to_be_read_again(transport: Transport) -> None:
+    """The last owner made it durable, and died before the submission was satisfied."""
+    wheel = wheel_on(transport, submissions=5)
+    unsatisfied = row(150, submission=7)
+    wheel.read([row(140, "satisfied", submission=4), unsatisfied], BUCKET_END)
+    await step(wheel, 200)
+    assert sent(transport) == [row(140, "satisfied").key]
+    await acknowledge_all(transport, wheel, 200)
+    wheel.admit([unsatisfied], 8)
+    await acknowledge_all(transport, wheel, 200)
+    assert transport.emitted() == [row(140, "satisfied").key, unsatisfied.key]
+    assert wheel.submissions == 8
+
+
+async def test_a_row_that_is_admitted_while_its_page_is_read_is_not_missed(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.reading_until_ms = BUCKET_END[0]
+    wheel.admit([row(150, submission=1)], 2)
+    await step(wheel, 200)
+    assert not transport.sent  # rows before it may be in the page
+    wheel.reading_until_ms = 0
+    wheel.read([], BUCKET_END)
+    await step(wheel, 200)
+    assert sent(transport) == [row(150).key]
+
+
+async def test_rows_beyond_the_page_do_not_fill_the_heap(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.reading_until_ms = BUCKET_END[0]
+    many = [row(500, f"{n:03}", submission=1) for n in range(100)]
+    wheel.admit(many, 2)
+    wheel.reading_until_ms = 0
+    page = [row(150, f"{n}") for n in range(3)]
+    wheel.read(page, page[-1].position)
+    assert len(wheel) == 3
+    wheel.read(many, BUCKET_END)
+    assert len(wheel) == 103
+
+
+async def test_one_attempt_that_was_asked_for_twice_is_emitted_once(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    retry = ScheduledRun(
+        emit_ms=300, run_id="a@1", attempt=2, priority=Priority.LOW, submission=1, run=b"", definition=None
+    )
+    again = ScheduledRun(
+        emit_ms=310, run_id="a@1", attempt=2, priority=Priority.LOW, submission=2, run=b"", definition=None
+    )
+    wheel.read([], BUCKET_END)
+    wheel.admit([retry, again], 3)
+    await acknowledge_all(transport, wheel, 400)
+    assert transport.emitted() == [("a@1", 2)]
+    assert wheel.submissions == 3
+
+
+async def test_closing_waits_for_acknowledgements(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([row(150)], BUCKET_END)
+    await step(wheel, 150)
+    closing = asyncio.create_task(wheel.close(60))
+    await settle()
+    assert not closing.done()
+    transport.acknowledge(transport.sent[0])
+    await closing
+    assert wheel.cursor_ms == 151
