@@ -74,7 +74,11 @@ class Executor:
         await intake.start()
         ready.set_result(None)
         log.info("executor %s serves %s", self.id, ", ".join(self._classes), extra={"action": "serving"})
-        ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), self._failure, self._slots.lost]
+        ends: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(stop.wait()),
+            self._failure,
+            self._slots.lost,
+        ]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._failure.done():
             self._failure.result()
