@@ -52,6 +52,8 @@ CLOCKS_AHEAD_MS = 5_000
 ON_ITS_WAY_MS = 60_000
 #: A record that was passed on says with these headers when it first came, and from where.
 FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
+#: Characters of a reason: a message may quote what it is about at length.
+REASON_LENGTH_MAX = 2000
 #: Room that the headers of a refused record may need.
 HEADERS_LENGTH_MAX = 64_000
 
@@ -80,7 +82,7 @@ class Received:
     def first_stamp_ms(self) -> int:
         """When it was appended for the first time, if it was passed on; never later than now."""
         for name, value in self.headers:
-            if name == FIRST_STAMP and value and value.isdigit():
+            if name == FIRST_STAMP and value and value.isdigit() and len(value) < 16:  # anybody can send any
                 return min(int(value), self.stamp_ms)
         return self.stamp_ms
 
@@ -121,8 +123,11 @@ class Acceptance:
 
     async def read(self, records: Sequence[Received]) -> Asked:
         """What the records ask for, together."""
-        if self._since_ms is None and records:
-            self._since_ms = records[0].stamp_ms + CLOCKS_AHEAD_MS
+        if records:
+            if self._since_ms is None:
+                self._since_ms = records[0].stamp_ms + CLOCKS_AHEAD_MS
+            # Before the look-up: a job that is forgotten after it would be neither remembered nor found.
+            self._forget(records[0].stamp_ms)
         decoded = [(record, _decoded(record)) for record in records]
         jobs, runs = await self._look_up(decoded)
         asked = Asked()
@@ -208,8 +213,10 @@ class Acceptance:
             # Its own shard refuses it again, and can show it as REJECTED in the order of that shard's log.
             asked.records.append(_passed_on(record, job_id, record.value))
             return
-        log.info("%s refused: %s", record.place, error, extra={"action": "rejected", "job_id": job_id})
-        asked.records.append(_rejected(record, str(error)))
+        # A message may quote half a surrogate pair, which neither a header nor Cassandra takes.
+        reason = str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH_MAX]
+        log.info("%s refused: %s", record.place, reason, extra={"action": "rejected", "job_id": job_id})
+        asked.records.append(_rejected(record, reason))
         if job_id and not self._is_elsewhere(job_id) and job_id not in self._recent and job_id not in jobs:
             asked.jobs.append(
                 JobRow(
@@ -218,7 +225,7 @@ class Acceptance:
                     accepted_ms=record.stamp_ms,
                     definition=None,
                     state=JobState.REJECTED,
-                    reason=str(error),
+                    reason=reason,
                 )
             )
 
@@ -235,7 +242,9 @@ class Acceptance:
     def _remember(self, row: JobRow, record: Received) -> None:
         made_ms = generated_at_ms(row.job_id) if is_generated(row.job_id) else 0
         self._recent[row.job_id] = row, max(made_ms, record.stamp_ms) + REMEMBERED_MS
-        while self._recent and next(iter(self._recent.values()))[1] < record.stamp_ms:
+
+    def _forget(self, stamp_ms: int) -> None:
+        while self._recent and next(iter(self._recent.values()))[1] < stamp_ms:
             self._recent.popitem(last=False)
 
 
@@ -340,7 +349,7 @@ def _passed_on(record: Received, job_id: str, value: bytes | None) -> Record:
 def _rejected(record: Received, reason: str) -> Record:
     """The record for `jobs.rejected`: bytes unchanged, the reason and the source in headers."""
     value = record.value
-    marks: list[tuple[str, bytes | None]] = [(REASON, reason[:2000].encode()), (PLACE, record.place.encode())]
+    marks: list[tuple[str, bytes | None]] = [(REASON, reason.encode()), (PLACE, record.place.encode())]
     length = (
         len(value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
     )

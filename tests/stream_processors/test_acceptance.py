@@ -1,0 +1,487 @@
+"""What records of the submissions topic ask for: one test for each way a record can go, and for how batches are cut."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dueline.address import REJECTED, SUBMISSIONS, shard_of
+from dueline.codec import (
+    SUBMISSION_LENGTH_MAX,
+    decode_ready_run,
+    decode_submission,
+    encode_control_command,
+    encode_job,
+    encode_ready_run,
+    encode_retry_command,
+)
+from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.ids import IdGenerator, generated_at_ms, is_generated
+from dueline.job import HORIZON_MS, Job, Priority, Retry
+from dueline.runs import ReadyRun
+from dueline.states import JobState, RunState
+from dueline.triggers import Every, Once
+from infra.kafka import RECORD_LENGTH_MAX
+from infra.rejects import CUT, PLACE, REASON
+from infra.store import JobRow
+from stream_processors.scheduler.acceptance import (
+    FIRST_PLACE,
+    FIRST_STAMP,
+    REMEMBERED_MS,
+    Acceptance,
+    Asked,
+    Received,
+    following_row,
+)
+
+SHARDS = 4
+NOW_MS = 1_800_000_000_000
+NAMES = [name for n in range(40) if shard_of(name := f"job-{n}", SHARDS) == 0]
+NAME = NAMES[0]
+ELSEWHERE = next(name for n in range(40) if shard_of(name := f"job-{n}", SHARDS) == 1)
+
+
+def generated(made_ms: int = NOW_MS, shard: int = 0) -> str:
+    while shard_of(job_id := IdGenerator().next(made_ms), SHARDS) != shard:
+        pass
+    return job_id
+
+
+class Memory:
+    """What was stored before: a `Known` without a database."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, JobRow] = {}
+        self.attempts: dict[str, tuple[int, RunState]] = {}
+        self.asked_for: list[str] = []
+
+    async def find_job(self, job_id: str) -> JobRow | None:
+        self.asked_for.append(job_id)
+        return self.jobs.get(job_id)
+
+    async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, RunState] | None:
+        return self.attempts.get(run_id)
+
+    def store(self, rows: Iterable[JobRow]) -> None:
+        """As by write timestamps: of two versions the higher one stays, and of one version the first part written."""
+        for row in rows:
+            if row.job_id not in self.jobs or self.jobs[row.job_id].version <= row.version:
+                self.jobs[row.job_id] = row
+
+
+def received(value: bytes | None, offset: int = 7, **fields: Any) -> Received:
+    return Received(**{"partition": 0, "stamp_ms": NOW_MS, "key": None} | fields, offset=offset, value=value)
+
+
+def submission(job_id: str | None = NAME, **fields: Any) -> bytes:
+    return json.dumps({"id": job_id, "executor_class": "command"} | fields).encode()
+
+
+def asked(*records: Received, known: Memory | None = None) -> Asked:
+    return asyncio.run(Acceptance(0, SHARDS, known or Memory()).read(records))
+
+
+def once(found: Asked) -> ReadyRun:
+    """The run of the one job that was accepted."""
+    assert len(found.rows) == len(found.jobs) == 1
+    assert not found.records
+    run = decode_ready_run(found.rows[0].run)
+    assert found.rows[0].key == run.key
+    assert found.rows[0].emit_ms == run.emit_ms
+    return run
+
+
+def refusal(found: Asked) -> tuple[str, dict[str, bytes | None]]:
+    """The reason of the one record that was refused, and its headers."""
+    assert not found.rows
+    (record,) = found.records
+    assert record.topic == REJECTED
+    headers = dict(record.headers)
+    return (headers[REASON] or b"").decode(), headers
+
+
+# -- accepted ------------------------------------------------------------------------------------------------------
+
+
+def test_a_named_job_without_a_due_time_is_due_at_its_acceptance() -> None:
+    run = once(asked(received(submission())))
+    assert (run.job_id, run.due_ms, run.emit_ms, run.attempt, run.version) == (NAME, NOW_MS, NOW_MS, 1, 7)
+
+
+def test_json_and_avro_ask_for_the_same() -> None:
+    job = Job(id=NAME, executor_class="command", priority=Priority.HIGH, timeout_s=9, params={"a": [1]})
+    text = submission(priority="high", timeout_s=9, params={"a": [1]})
+    assert asked(received(encode_job(job))) == asked(received(text))
+
+
+def test_a_generated_id_says_when_its_job_is_due() -> None:
+    run = once(asked(received(submission(generated(NOW_MS - 500)))))
+    assert (run.due_ms, run.emit_ms) == (NOW_MS - 500, NOW_MS)
+
+
+def test_a_record_without_an_id_gets_the_same_id_at_each_reading() -> None:
+    records = [received(submission(None), offset) for offset in range(100)]
+    found = asked(*records)
+    ids = [row.job_id for row in found.jobs] + [(r.key or b"").decode() for r in found.records]
+    assert len(set(ids)) == 100
+    assert all(is_generated(job_id) and generated_at_ms(job_id) == NOW_MS for job_id in ids)
+    assert asked(*records) == found
+    assert all(shard_of(row.job_id, SHARDS) == 0 for row in found.jobs)
+    assert all(r.topic == SUBMISSIONS and shard_of((r.key or b"").decode(), SHARDS) for r in found.records)
+
+
+def test_a_due_time_to_come_is_the_emit_time() -> None:
+    at = datetime.fromtimestamp(NOW_MS / 1000 + 3600, UTC)
+    run = once(asked(received(submission(trigger={"at": at.isoformat()}))))
+    assert run.due_ms == run.emit_ms == NOW_MS + 3_600_000
+
+
+def test_a_recurring_job_brings_its_definition_and_is_followed() -> None:
+    found = asked(received(submission(trigger={"every_s": 60})))
+    (row,) = found.rows
+    assert row.definition == found.jobs[0].definition
+    after = following_row(row)
+    assert after is not None
+    assert decode_ready_run(after.run).due_ms == decode_ready_run(row.run).due_ms + 60_000
+    assert (after.submission, after.attempt) == (row.submission, 1)
+
+
+def test_nothing_follows_the_last_run() -> None:
+    end = datetime.fromtimestamp(NOW_MS / 1000 + 1, UTC)
+    job = Job(id=NAME, executor_class="x", triggers=(Every(timedelta(minutes=1), end=end),))
+    (row,) = asked(received(encode_job(job))).rows
+    assert following_row(row) is None
+
+
+def test_a_replay_after_a_crash_asks_for_the_same() -> None:
+    for text in (submission(), submission(generated()), submission(trigger={"every_s": 5})):
+        known = Memory()
+        first = asked(received(text), known=known)
+        known.store(first.jobs)
+        assert asked(received(text, stamp_ms=NOW_MS), known=known) == first
+
+
+# -- known already -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("job_id", [NAME, generated(NOW_MS - 1000)])
+def test_the_same_submission_twice_is_one_run(job_id: str, remembered: bool) -> None:
+    known, later = Memory(), received(submission(job_id), 8, stamp_ms=NOW_MS + 1000)
+    if remembered:
+        found = asked(received(submission(job_id)), later)
+        assert len(found.rows) == len(found.jobs) == 1
+    else:
+        known.store(asked(received(submission(job_id))).jobs)
+        assert asked(later, known=known) == Asked()
+
+
+def test_a_named_job_with_another_definition_is_refused_and_stays_as_it_is() -> None:
+    found = asked(received(submission()), received(submission(timeout_s=1), 8))
+    assert len(found.rows) == len(found.jobs) == 1
+    assert "exists with another definition" in refusal(replace(found, rows=[]))[0]
+
+
+def test_a_job_is_recognised_however_long_ago_it_came() -> None:
+    """Also when what came between has just made room for it in the memory."""
+
+    async def work() -> list[Asked]:
+        known = Memory()
+        acceptance = Acceptance(0, SHARDS, known)
+        first = await acceptance.read([received(submission(), 1)])
+        known.store(first.jobs)
+        late_ms = NOW_MS + REMEMBERED_MS + 1
+        between = received(submission(NAMES[1]), 2, stamp_ms=late_ms)
+        return [first, await acceptance.read([between, received(submission(), 3, stamp_ms=late_ms)])]
+
+    first, second = asyncio.run(work())
+    assert [row.job_id for row in first.jobs + second.jobs] == NAMES[:2]
+
+
+def test_ids_of_now_are_not_looked_up_and_older_ones_are() -> None:
+    async def work() -> list[str]:
+        known = Memory()
+        acceptance = Acceptance(0, SHARDS, known)
+        await acceptance.read([received(submission(NAMES[1]), 1)])
+        known.asked_for.clear()
+        now_ms = NOW_MS + 10 * REMEMBERED_MS
+        await acceptance.read([received(submission(new := generated(now_ms)), 2, stamp_ms=now_ms)])
+        assert known.asked_for == []
+        old = generated(now_ms - 2 * REMEMBERED_MS)
+        await acceptance.read([received(submission(old), 3, stamp_ms=now_ms)])
+        assert known.asked_for == [old]
+        assert new != old
+        return known.asked_for
+
+    asyncio.run(work())
+
+
+# -- passed on -----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_of_another_shard_is_passed_on_and_accepted_there_as_of_its_first_coming() -> None:
+    headers = (("trace", b"1"), ("trace", b"2"), ("empty", None))
+    (passed,) = asked(received(submission(ELSEWHERE), headers=headers)).records
+    assert (passed.topic, passed.key, passed.partition) == (SUBMISSIONS, ELSEWHERE.encode(), -1)
+    assert passed.headers[:3] == headers
+    assert dict(passed.headers)[FIRST_PLACE] == b"jobs.submissions/0/7"
+    there = received(
+        passed.value, 99, key=passed.key, partition=1, stamp_ms=NOW_MS + 5000, headers=passed.headers
+    )
+    run = once(asyncio.run(Acceptance(1, SHARDS, Memory()).read([there])))
+    assert (run.job_id, run.due_ms, run.emit_ms, run.version) == (ELSEWHERE, NOW_MS, NOW_MS + 5000, 99)
+
+
+def test_passing_on_twice_keeps_the_first_stamp() -> None:
+    headers = ((FIRST_STAMP, b"1700000000000"), (FIRST_PLACE, b"jobs.submissions/3/1"))
+    (passed,) = asked(received(submission(ELSEWHERE), headers=headers)).records
+    assert [name for name, _ in passed.headers] == [FIRST_STAMP, FIRST_PLACE]
+    assert dict(passed.headers)[FIRST_STAMP] == b"1700000000000"
+
+
+@pytest.mark.parametrize("stamp", [b"", None, b"soon", b"-1", b"9" * 5000, b"9" * 15, "٣".encode()])
+def test_no_first_stamp_can_do_harm(stamp: bytes | None) -> None:
+    headers = ((FIRST_STAMP, stamp),)
+    assert once(asked(received(submission(), headers=headers))).due_ms == NOW_MS
+    assert len(asked(received(submission(ELSEWHERE), headers=headers)).records) == 1
+    assert len(asked(received(b"}", key=ELSEWHERE.encode(), headers=headers)).records) == 1
+
+
+# -- refused -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", [b"", None, b"hello", b"{", b'{"id": 3}', b"\x00\x00\x00\x00\x01x", b"\xc3\x01short"]
+)
+def test_what_cannot_be_decoded_is_kept_whole(value: bytes | None) -> None:
+    headers = (("trace", b"1"), ("trace", None))
+    found = asked(received(value, key=b"\xff", headers=headers))
+    reason, marks = refusal(found)
+    assert reason
+    assert marks[PLACE] == b"jobs.submissions/0/7"
+    (record,) = found.records
+    assert (record.key, record.value, record.headers[:2]) == (b"\xff", value, headers)
+    assert not found.jobs
+
+
+def test_a_refused_job_whose_id_can_be_read_is_shown() -> None:
+    found = asked(received(submission(timeout_s=-1)))
+    assert "timeout_s" in refusal(found)[0]
+    (row,) = found.jobs
+    assert (row.job_id, row.state, row.version, row.definition) == (NAME, JobState.REJECTED, 7, None)
+    assert row.reason == refusal(found)[0]
+
+
+@pytest.mark.parametrize("value", [b"}", encode_ready_run(once(asked(received(submission()))))])
+def test_the_key_names_a_job_whose_value_does_not(value: bytes) -> None:
+    (row,) = asked(received(value, key=NAME.encode())).jobs
+    assert (row.job_id, row.state) == (NAME, JobState.REJECTED)
+
+
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_a_bad_record_of_another_shard_is_refused_there(passed_on: bool) -> None:
+    headers = ((FIRST_STAMP, b"1"), (FIRST_PLACE, b"jobs.submissions/2/1")) if passed_on else ()
+    found = asked(received(submission(ELSEWHERE, timeout_s=-1), headers=headers))
+    assert not found.jobs
+    assert found.records[0].topic == (REJECTED if passed_on else SUBMISSIONS)
+
+
+def test_a_rejected_job_can_be_corrected_under_its_id() -> None:
+    known = Memory()
+    known.store(asked(received(submission(timeout_s=-1), 1)).jobs)
+    found = asked(received(submission(timeout_s=1), 2), known=known)
+    assert once(found).version == 2
+    both = asked(received(submission(timeout_s=-1), 1), received(submission(timeout_s=1), 2))
+    assert [row.state for row in both.jobs] == [JobState.REJECTED, JobState.ACTIVE]
+
+
+def test_a_bad_change_leaves_its_job_as_it_is() -> None:
+    found = asked(received(submission(), 1), received(submission(timeout_s=-1), 2))
+    assert [row.state for row in found.jobs] == [JobState.ACTIVE]
+    known = Memory()
+    known.store(found.jobs)
+    assert asked(received(submission(timeout_s=-1), 2), known=known).jobs == []
+
+
+def test_one_that_is_too_long_is_refused_and_kept_whole() -> None:
+    value = submission(params={"x": "y" * SUBMISSION_LENGTH_MAX})
+    found = asked(received(value))
+    assert "bytes" in refusal(found)[0]
+    assert found.records[0].value == value
+    assert found.jobs[0].state is JobState.REJECTED
+
+
+def test_one_that_no_topic_takes_is_cut_and_says_so() -> None:
+    found = asked(received(b"x" * RECORD_LENGTH_MAX))
+    _, marks = refusal(found)
+    assert (marks[CUT] or b"").startswith(b"%d bytes, sha256 " % RECORD_LENGTH_MAX)
+    assert len(found.records[0].value or b"") == SUBMISSION_LENGTH_MAX
+
+
+def test_a_reason_that_quotes_half_a_surrogate_pair_can_be_written() -> None:
+    value = b'{"id": "%s", "executor_class": "x", "\\ud800": 1}' % NAME.encode()
+    found = asked(received(value))
+    assert r"\ud800" in refusal(found)[0]
+    found.jobs[0].reason.encode()
+
+
+def test_a_reason_is_no_longer_than_a_header_should_be() -> None:
+    found = asked(received(submission().replace(b"executor_class", b"x" * 200_000)))
+    assert len(refusal(found)[0]) == len(found.jobs[0].reason) <= 2000
+
+
+@pytest.mark.parametrize("due_ms", [NOW_MS + HORIZON_MS + 1000, 221_000_000_000_000])
+def test_due_times_beyond_ten_years_are_refused(due_ms: int) -> None:
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=due_ms)
+    assert "10 years" in refusal(asked(received(submission(trigger={"at": at.isoformat()}))))[0]
+
+
+def test_a_job_that_is_never_due_is_refused() -> None:
+    end = datetime.fromtimestamp(NOW_MS / 1000 - 86_400, UTC)
+    trigger = {"cron": "* * * * *", "end": end.isoformat()}
+    assert "never due" in refusal(asked(received(submission(trigger=trigger))))[0]
+
+
+def test_control_commands_are_refused_until_they_are_understood() -> None:
+    value = encode_control_command(ControlCommand(job_id=NAME, action=Action.CANCEL))
+    found = asked(received(submission(), 1, key=NAME.encode()), received(value, 2, key=NAME.encode()))
+    assert "cancel" in refusal(replace(found, rows=[]))[0]
+    assert [row.state for row in found.jobs] == [JobState.ACTIVE]
+
+
+# -- retries -------------------------------------------------------------------------------------------------------
+
+
+def retry(
+    job_id: str = NAME, attempt: int = 2, emit_ms: int = NOW_MS + 500, due_ms: int = NOW_MS - 9
+) -> bytes:
+    run = ReadyRun(
+        job_id=job_id,
+        due_ms=due_ms,
+        emit_ms=emit_ms,
+        attempt=attempt,
+        version=3,
+        executor_class="command",
+        priority=Priority.LOW,
+        params={},
+        timeout_ms=1000,
+        retry=Retry(max_attempts=5),
+    )
+    return encode_retry_command(RetryCommand(follows=attempt - 1, run=run))
+
+
+@pytest.mark.parametrize(("emit_ms", "emitted_ms"), [(NOW_MS + 500, NOW_MS + 500), (NOW_MS - 500, NOW_MS)])
+def test_a_retry_is_a_row(emit_ms: int, emitted_ms: int) -> None:
+    found = asked(received(retry(emit_ms=emit_ms)))
+    (row,) = found.rows
+    run = decode_ready_run(row.run)
+    assert (row.emit_ms, run.emit_ms, row.attempt, run.version) == (emitted_ms, emitted_ms, 2, 3)
+    assert (row.submission, row.definition, found.jobs, found.records) == (7, None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("latest", "dropped"),
+    [
+        ((1, RunState.SCHEDULED), False),
+        ((1, RunState.RUNNING), False),  # its end is still on its way to the ledger
+        ((1, RunState.SUCCEEDED), True),
+        ((1, RunState.CANCELLED), True),
+        ((2, RunState.RUNNING), True),
+        ((3, RunState.SCHEDULED), True),
+        (None, False),
+    ],
+)
+def test_a_retry_of_what_has_ended_or_gone_on_is_dropped(
+    latest: tuple[int, RunState] | None, dropped: bool
+) -> None:
+    known = Memory()
+    if latest:
+        known.attempts[f"{NAME}@{NOW_MS - 9}"] = latest
+    found = asked(received(retry()), known=known)
+    assert len(found.rows) == (0 if dropped else 1)
+    assert not found.records
+
+
+def test_a_retry_for_another_shard_is_passed_on_unchanged() -> None:
+    value = retry(ELSEWHERE)
+    (passed,) = asked(received(value)).records
+    assert (passed.topic, passed.key, passed.value) == (SUBMISSIONS, ELSEWHERE.encode(), value)
+    assert isinstance(decode_submission(passed.value or b""), RetryCommand)
+
+
+# -- batches -------------------------------------------------------------------------------------------------------
+
+IDS = [
+    *NAMES[:2],
+    generated(NOW_MS),
+    generated(NOW_MS + 30_000),
+    generated(NOW_MS - 500_000),
+    ELSEWHERE,
+    None,
+]
+values = st.one_of(
+    st.builds(submission, st.sampled_from(IDS), timeout_s=st.sampled_from([1, 1, 2, -1])),
+    st.builds(submission, st.sampled_from(NAMES[:2]), trigger=st.just({"every_s": 60})),
+    st.builds(retry, st.sampled_from(NAMES[:1]), attempt=st.integers(2, 3)),
+    st.sampled_from([b"{", b"", None]),
+)
+pauses_ms = st.one_of(st.integers(0, 2000), st.integers(REMEMBERED_MS - 2, REMEMBERED_MS * 2))
+keys = st.sampled_from([None, NAMES[0].encode(), ELSEWHERE.encode()])
+
+
+async def asked_by(batches: Iterable[Sequence[Received]]) -> Asked:
+    """What all batches ask for, each read when what the one before asked for is stored."""
+    known, total = Memory(), Asked()
+    acceptance = Acceptance(0, SHARDS, known)
+    for batch in batches:
+        found = await acceptance.read(batch)
+        known.store(found.jobs)
+        total.rows += found.rows
+        total.jobs += found.jobs
+        total.records += found.records
+    return total
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(values, pauses_ms, keys), max_size=12), st.data())
+def test_what_is_asked_for_does_not_depend_on_how_batches_are_cut(
+    sent: list[tuple[bytes | None, int, bytes | None]], data: st.DataObject
+) -> None:
+    records, stamp_ms = [], NOW_MS
+    for offset, (value, pause_ms, key) in enumerate(sent):
+        stamp_ms += pause_ms
+        records.append(received(value, offset, stamp_ms=stamp_ms, key=key))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(records))), label="cuts") | {0, len(records)})
+    pieces = [records[a:b] for a, b in pairwise(cuts)]
+    assert asyncio.run(asked_by(pieces)) == asyncio.run(asked_by([records]))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    value=st.binary(max_size=60),
+    key=st.none() | st.binary(max_size=20),
+    header=st.none() | st.binary(max_size=20),
+)
+def test_no_record_disappears_or_stops_the_shard(
+    value: bytes, key: bytes | None, header: bytes | None
+) -> None:
+    found = asked(received(value, key=key, headers=((FIRST_STAMP, header),)))
+    assert len(found.records) + len(found.rows) == 1
+
+
+def test_a_trigger_far_behind_another_is_followed_up() -> None:
+    """Only the first due time has a horizon; the row of the last one still needs a home."""
+    far = datetime(8990, 1, 1, tzinfo=UTC)
+    now = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    job = Job(id=NAME, executor_class="x", triggers=(Once(now), Once(far)))
+    (row,) = asked(received(encode_job(job))).rows
+    after = following_row(row)
+    assert after is not None
+    assert after.emit_ms > 221_000_000_000_000
