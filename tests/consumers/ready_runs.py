@@ -1,0 +1,24 @@
+"""Ready runs as an executor takes them."""
+
+from consumers.backlog import Taken
+from dueline.address import READY
+from dueline.job import Priority, Retry
+from dueline.runs import ReadyRun
+
+
+def taken(
+    job_id: str, *, emit_ms: int = 0, priority: Priority = Priority.NORMAL, shard: int = 0, offset: int = 0
+) -> Taken:
+    run = ReadyRun(
+        job_id=job_id,
+        due_ms=emit_ms,
+        emit_ms=emit_ms,
+        attempt=1,
+        version=1,
+        executor_class="command",
+        priority=priority,
+        params={},
+        timeout_ms=1000,
+        retry=Retry(),
+    )
+    return Taken(run=run, place=(READY[priority], shard), offset=offset, record=b"")
