@@ -66,6 +66,7 @@ class Shard(Worker):
         self._wheel: Wheel | None = None
         self._acceptance: Acceptance
         self._stored_at_s = 0.0
+        self._page_rows = PAGE_ROWS
         #: The submissions offset that is stored. A commit beyond it would hide from the next owner what it has to replay.
         self._stored_submissions: int | None = None
         self._turn_now, self._read_now = asyncio.Event(), asyncio.Event()
@@ -169,11 +170,17 @@ class Shard(Worker):
         end_ms = (minute + 1) * BUCKET_MS
         wheel.reading_until_ms = end_ms
         behind = wheel.position
-        rows = await persist(
-            "reading the schedule", lambda: self._store.read_rows(minute, self.partition, behind, PAGE_ROWS)
-        )
+
+        async def read() -> tuple[int, list[ScheduledRun]]:
+            # A page of the largest submissions is hundreds of megabytes, and never comes: what fails is asked for in
+            # smaller pieces.
+            limit, self._page_rows = self._page_rows, max(1, self._page_rows // 4)
+            return limit, await self._store.read_rows(minute, self.partition, behind, limit)
+
+        limit, rows = await persist("reading the schedule", read)
+        self._page_rows = min(PAGE_ROWS, 2 * limit)
         wheel.reading_until_ms = 0
-        if len(rows) == PAGE_ROWS:
+        if len(rows) == limit:
             wheel.read(rows, rows[-1].position)
         else:
             wheel.read(rows, (end_ms, "", 0))

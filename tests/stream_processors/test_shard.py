@@ -1,0 +1,77 @@
+"""How a shard reads ahead: page by page, and in smaller pages where they are too large to come."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+import stamina
+from cassandra import ReadTimeout
+
+from dueline.address import BUCKET_MS
+from dueline.job import Priority
+from infra.settings import Settings
+from infra.store import Position, ScheduledRun, Store
+from stream_processors.scheduler.shard import PAGE_ROWS, Shard
+from stream_processors.scheduler.wheel import Wheel
+from tests.stream_processors.transport import Transport, row
+
+
+class Schedule:
+    """One bucket of a schedule whose rows are so large that only a few of them come in time."""
+
+    def __init__(self, rows: list[ScheduledRun], largest_page: int) -> None:
+        self.rows = sorted(rows, key=lambda row: row.position)
+        self.largest_page = largest_page
+        self.limits: list[int] = []
+        self.deleted: list[int] = []
+
+    async def read_rows(self, minute: int, shard: int, behind: Position, limit: int) -> list[ScheduledRun]:
+        self.limits.append(limit)
+        if limit > self.largest_page:
+            raise ReadTimeout("too slow")
+        return [row for row in self.rows if row.position > behind][:limit]
+
+    async def delete_bucket(self, minute: int, shard: int) -> None:
+        self.deleted.append(minute)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=1000):
+        yield
+
+
+@pytest.mark.parametrize("largest_page", [1, 40, PAGE_ROWS])
+async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int) -> None:
+    rows = [row(1000, f"{n:02}") for n in range(3 if largest_page == 1 else 90)]
+    schedule = Schedule(rows, largest_page)
+    shard = Shard(
+        0,
+        owner="test",
+        settings=Settings(),
+        store=cast(Store, schedule),
+        publisher=cast(Any, None),
+        clock=cast(Any, None),
+        failed=lambda error: pytest.fail(repr(error)),
+    )
+    transport = Transport()
+    wheel = Wheel(
+        cursor_ms=0,
+        submissions=1,
+        ready=dict.fromkeys(Priority, 0),
+        emitted=(),
+        publish=transport.publish,
+        follow=transport.follow,
+        progress=lambda: None,
+        failed=lambda error: pytest.fail(repr(error)),
+    )
+    while not schedule.deleted:
+        await shard._read_page(wheel)
+    assert wheel.position == (BUCKET_MS, "", 0)
+    assert len(wheel) == len(rows)
+    wheel.step(1000)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [key for sending in transport.sent for key in sending.keys] == [row.key for row in rows]
+    await wheel.close(0)
