@@ -1,0 +1,123 @@
+"""Reading the log by offsets, on a real Kafka."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # NewTopic is re-exported
+
+from infra.log_reader import beginning, first_offset_from, read_to_end
+from infra.settings import Settings
+from tests.conftest import Servers
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def topic(servers: Servers) -> str:
+    name = f"test.reader.{uuid4()}"
+    admin = AdminClient({"bootstrap.servers": servers.settings.kafka})
+    admin.create_topics([NewTopic(name, 3, 1)])[name].result()
+    return name
+
+
+def fill(settings: Settings, topic: str, counts: Sequence[int], **config: str) -> None:
+    producer = Producer({"bootstrap.servers": settings.kafka, "linger.ms": 5} | config)
+    if "transactional.id" in config:
+        producer.init_transactions(10)
+        producer.begin_transaction()
+    for partition, number in enumerate(counts):
+        for n in range(number):
+            producer.produce(topic, b"%d" % n, partition=partition)
+    if "transactional.id" in config:
+        producer.commit_transaction(10)
+        _await_marker(settings, topic)
+    assert producer.flush(20) == 0
+
+
+def _await_marker(settings: Settings, topic: str) -> None:
+    """Return when the transaction's end is in the log, which is some time after its commit."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": topic})
+    place = TopicPartition(topic, 0)
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    latest_of: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    while True:  # the last stable offset stays at the transaction's beginning until then
+        (latest,) = admin.list_offsets(
+            {place: latest_of}, isolation_level=IsolationLevel.READ_COMMITTED
+        ).values()
+        if latest.result().offset == consumer.get_watermark_offsets(place, 10)[1]:
+            consumer.close()
+            return
+
+
+def trim(settings: Settings, topic: str, before: int) -> None:
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    (done,) = admin.delete_records([TopicPartition(topic, 0, before)]).values()
+    done.result()
+
+
+def places(messages: Sequence[Message]) -> list[tuple[int | None, int | None]]:
+    return sorted((message.partition(), message.offset()) for message in messages)
+
+
+def test_each_partition_is_read_from_its_start_to_its_end(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [5, 1500, 0])
+    starts = {(topic, 0): 3, (topic, 1): 1490, (topic, 2): 0}
+    found = list(read_to_end(servers.settings, starts))
+    assert places(found) == [(0, 3), (0, 4), *((1, offset) for offset in range(1490, 1500))]
+    assert len(list(read_to_end(servers.settings, beginning(topic, 3)))) == 1505
+
+
+def test_nothing_behind_the_starts(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [2, 0, 0])
+    assert list(read_to_end(servers.settings, {(topic, 0): 2, (topic, 1): 0})) == []
+    assert list(read_to_end(servers.settings, {})) == []
+    assert first_offset_from(servers.settings, topic, 0, 2) is None
+
+
+def test_what_comes_meanwhile_is_left_out(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [3, 0, 0])
+    reading = read_to_end(servers.settings, {(topic, 0): 0})
+    found = [next(reading)]
+    fill(servers.settings, topic, [3, 0, 0])
+    found += reading
+    assert places(found) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_a_start_below_the_beginning_is_an_alarm(
+    servers: Servers, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(servers.settings, topic, [5, 0, 0])
+    trim(servers.settings, topic, 3)
+    with caplog.at_level(logging.ERROR, "infra.log_reader"):
+        assert places(list(read_to_end(servers.settings, {(topic, 0): 1}))) == [(0, 3), (0, 4)]
+    assert "is needed from offset 1 and begins at 3" in caplog.text
+    caplog.clear()
+    assert places(list(read_to_end(servers.settings, {(topic, 0): 3}))) == [(0, 3), (0, 4)]
+    assert not caplog.records
+
+
+def test_all_that_was_needed_may_be_gone(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [5, 0, 0])
+    trim(servers.settings, topic, 5)
+    assert list(read_to_end(servers.settings, {(topic, 0): 5})) == []
+
+
+def test_offsets_without_a_record_do_not_hold_the_end_back(servers: Servers, topic: str) -> None:
+    """A transaction ends with a marker, which takes an offset and is never handed out."""
+    fill(servers.settings, topic, [2, 0, 0], **{"transactional.id": topic})
+    fill(servers.settings, topic, [1, 0, 0])
+    fill(servers.settings, topic, [1, 0, 0], **{"transactional.id": topic})
+    assert places(list(read_to_end(servers.settings, {(topic, 0): 0}))) == [(0, 0), (0, 1), (0, 3), (0, 4)]
+    assert first_offset_from(servers.settings, topic, 0, 2) == 3
+    assert first_offset_from(servers.settings, topic, 0, 5) is None
+
+
+def test_brokers_that_do_not_answer(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.log_reader.TIMEOUT_S", 0.5)
+    away = servers.settings.model_copy(update={"kafka": "127.0.0.1:1"})
+    with pytest.raises(KafkaException):
+        list(read_to_end(away, {("any", 0): 0}))
