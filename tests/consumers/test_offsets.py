@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from consumers.offsets import Completion
 
-offset_lists = st.sets(st.integers(0, 300), min_size=1, max_size=40).map(sorted)
+offset_lists = st.sets(st.integers(0, 100), min_size=1, max_size=12).map(sorted)
 
 
 def test_nothing_is_known_before_the_first_record() -> None:
