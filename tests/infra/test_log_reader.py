@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,19 @@ def topic(servers: Servers) -> str:
     name = f"test.reader.{uuid4()}"
     admin = AdminClient({"bootstrap.servers": servers.settings.kafka})
     admin.create_topics([NewTopic(name, 3, 1)])[name].result()
+    consumer = Consumer({"bootstrap.servers": servers.settings.kafka, "group.id": name})
+    for partition in range(3):
+        _await_leader(consumer, TopicPartition(name, partition))
+    consumer.close()
     return name
+
+
+def _await_leader(consumer: Consumer, place: TopicPartition) -> None:
+    """Return when a broker answers for the partition, which is some time after the topic is made."""
+    while True:
+        with suppress(KafkaException):
+            consumer.get_watermark_offsets(place, 10)
+            return
 
 
 def fill(settings: Settings, topic: str, counts: Sequence[int], **config: str) -> None:
