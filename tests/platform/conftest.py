@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from cassandra.cluster import Cluster
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from dueline.address import SUBMISSIONS
 from infra.local.platform import PlatformProcess
 from infra.local.servers import at_once
 from infra.settings import Settings
@@ -59,11 +62,24 @@ class Platform:
 @pytest.fixture(scope="module")
 def platform(servers: Servers) -> Iterator[Platform]:
     platform = Platform(servers)
+    drop_submissions(platform.settings)
     try:
         platform.start()
         yield platform
     finally:
         platform.stop()
+
+
+def drop_submissions(settings: Settings) -> None:
+    """Delete what tests of the client have submitted, tens of thousands of jobs, to a platform that was not there."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": "tests"})
+    places = [TopicPartition(SUBMISSIONS, partition) for partition in range(settings.partitions)]
+    for place in places:
+        place.offset = consumer.get_watermark_offsets(place, 10)[1]
+    consumer.close()
+    admin = AdminClient({"bootstrap.servers": settings.kafka})  # kept: its futures never end without it
+    for deleted in admin.delete_records(places).values():
+        deleted.result()
 
 
 @pytest.fixture
