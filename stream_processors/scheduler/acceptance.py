@@ -50,6 +50,8 @@ REMEMBERED_MS = 60_000
 CLOCKS_AHEAD_MS = 5_000
 #: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
 ON_ITS_WAY_MS = 60_000
+#: How long a record may have been passed on for its first time to count; an outage of the platform in between.
+PASSED_ON_WITHIN_MS = 24 * 3600 * 1000
 #: A record that was passed on says with these headers when it first came, and from where.
 FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 #: Characters of a reason: a message may quote what it is about at length.
@@ -80,10 +82,10 @@ class Received:
 
     @property
     def first_stamp_ms(self) -> int:
-        """When it was appended for the first time, if it was passed on; never later than now."""
+        """When it was appended for the first time, if it was passed on; never later than now, nor long before."""
         for name, value in self.headers:
             if name == FIRST_STAMP and value and value.isdigit() and len(value) < 16:  # anybody can send any
-                return min(int(value), self.stamp_ms)
+                return max(min(int(value), self.stamp_ms), self.stamp_ms - PASSED_ON_WITHIN_MS)
         return self.stamp_ms
 
     @property

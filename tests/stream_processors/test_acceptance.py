@@ -34,6 +34,7 @@ from infra.store import JobRow
 from stream_processors.scheduler.acceptance import (
     FIRST_PLACE,
     FIRST_STAMP,
+    PASSED_ON_WITHIN_MS,
     REMEMBERED_MS,
     Acceptance,
     Asked,
@@ -240,10 +241,17 @@ def test_a_job_of_another_shard_is_passed_on_and_accepted_there_as_of_its_first_
 
 
 def test_passing_on_twice_keeps_the_first_stamp() -> None:
-    headers = ((FIRST_STAMP, b"1700000000000"), (FIRST_PLACE, b"jobs.submissions/3/1"))
+    first = str(NOW_MS - 1000).encode()
+    headers = ((FIRST_STAMP, first), (FIRST_PLACE, b"jobs.submissions/3/1"))
     (passed,) = asked(received(submission(ELSEWHERE), headers=headers)).records
     assert [name for name, _ in passed.headers] == [FIRST_STAMP, FIRST_PLACE]
-    assert dict(passed.headers)[FIRST_STAMP] == b"1700000000000"
+    assert dict(passed.headers)[FIRST_STAMP] == first
+
+
+def test_a_first_stamp_brings_no_due_times_of_long_ago() -> None:
+    assert (
+        received(submission(), headers=((FIRST_STAMP, b"1"),)).first_stamp_ms == NOW_MS - PASSED_ON_WITHIN_MS
+    )
 
 
 @pytest.mark.parametrize("stamp", [b"", None, b"soon", b"-1", b"9" * 5000, b"9" * 15, "٣".encode()])
