@@ -10,6 +10,8 @@ and does only this:
 - `terminate` sends it SIGTERM, and kills it if it is still there 2 seconds later;
 - `kill` kills it, with all below it;
 - when a slot has ended, for whatever reason, and nothing of it is left, it says so;
+- `lease` sets the time at which the kernel kills the guard, and so all below it, unless a later one comes first; the
+  guard answers, because nothing may start that isn't under it (see `consumers.lease`);
 - when the executor ends, for whatever reason, the guard ends, and the kernel sees to it that the slots do: that
   is the one thing that never depends on anybody's good will.
 
@@ -28,6 +30,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from consumers.cage import Caged, Protection, start, strongest_protection
+from consumers.kernel_timer import KillTimer
 from dueline.processes import die_with_parent
 
 #: What a run gets to clean up at its timeout, between SIGTERM and SIGKILL.
@@ -47,6 +50,7 @@ class Guard:
         #: When a slot that was asked to end is killed, by CLOCK_MONOTONIC.
         self._deadlines: dict[int, float] = {}
         self._selector = selectors.DefaultSelector()
+        self._timer = KillTimer()
 
     def serve(self) -> None:
         self._selector.register(self._control, selectors.EVENT_READ)
@@ -68,6 +72,10 @@ class Guard:
             caged.reap()
 
     def _obey(self, command: dict[str, Any]) -> None:
+        if command["do"] == "lease":
+            self._timer.set(command["until_s"])
+            self._tell({"event": "leased", "until_s": command["until_s"]})
+            return
         name = command["slot"]
         match command["do"]:
             case "spawn":

@@ -49,24 +49,28 @@ class GuardLink:
         return self._process.pid
 
     def spawn(self, slot: int, temporary: Path) -> None:
-        self._send("spawn", slot, temporary=str(temporary))
+        self._send("spawn", slot=slot, temporary=str(temporary))
 
     def terminate(self, slot: int) -> None:
-        self._send("terminate", slot)
+        self._send("terminate", slot=slot)
 
     def kill(self, slot: int) -> None:
-        self._send("kill", slot)
+        self._send("kill", slot=slot)
+
+    def lease(self, until_s: float | None) -> None:
+        """When the kernel is to kill the guard and all below it. May be called on any thread."""
+        self._send("lease", until_s=until_s)
 
     async def close(self) -> None:
         """End the guard and all its slots; they are dead when this returns."""
         self._hang_up()
         await asyncio.to_thread(self._process.wait)
 
-    def _send(self, verb: str, slot: int, **details: str) -> None:
+    def _send(self, verb: str, **details: str | float | None) -> None:
         if self._control.fileno() < 0:
             return  # the guard is gone, and the slot with it
         try:
-            self._control.send(json.dumps({"do": verb, "slot": slot, **details}).encode())
+            self._control.send(json.dumps({"do": verb, **details}).encode())
         except (BrokenPipeError, ConnectionResetError):
             pass  # the reader will find out
         except BlockingIOError as error:

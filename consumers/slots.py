@@ -98,6 +98,8 @@ class SlotPool:
         # The last used comes first: its memory is the warmest.
         self._idle: asyncio.LifoQueue[SlotLink] = asyncio.LifoQueue()
         self._failed_starts = 0
+        self._leased_until_s: float | None = None
+        self._leased = asyncio.Event()
         self._started = False
         self._closing = False
 
@@ -193,6 +195,16 @@ class SlotPool:
                 return True
         return False
 
+    def lease(self, until_s: float | None) -> None:
+        """When the kernel is to kill the guard and all slots, by CLOCK_BOOTTIME; None for never. On any thread."""
+        self._guard.lease(until_s)
+
+    async def leased(self, until_s: float) -> None:
+        """Return when the kernel is known to do so at that time or later: what starts now doesn't outlive the lease."""
+        while self._leased_until_s is None or self._leased_until_s < until_s:
+            self._leased.clear()
+            await self._leased.wait()
+
     async def close(self, drain_s: float = 0) -> None:
         """Let running runs end for `drain_s`, interrupt those that don't, and end all slots and the guard."""
         self._closing = True
@@ -286,6 +298,9 @@ class SlotPool:
         elif event["event"] == "spawned":
             assert channel is not None
             self._slots[event["slot"]].connect(channel)
+        elif event["event"] == "leased":
+            self._leased_until_s = event["until_s"]
+            self._leased.set()
         elif event["event"] == "exited":
             self._slots[event["slot"]].exited(event["status"])
 

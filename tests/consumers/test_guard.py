@@ -11,6 +11,7 @@ import pytest
 
 from consumers.cage import Protection
 from consumers.slots import SlotPool
+from dueline.clock import SystemClock
 from dueline.processes import descendants
 from dueline.states import AttemptState
 from tests.consumers.helpers import CLASSES, PROTECTIONS, await_ends, new_marker, perform, pids_with, ready
@@ -22,19 +23,36 @@ def protection(request: pytest.FixtureRequest) -> Protection:
 
 
 @pytest.fixture
-def executor(protection: Protection, tmp_path: Path) -> Iterator[tuple[int, int, list[int]]]:
+def executor(doomed: tuple[subprocess.Popen[str], int, list[int]]) -> tuple[int, int, list[int]]:
     """An executor that performs a run: its pid, its guard's, and those of all below it."""
+    process, guard, below = doomed
+    return process.pid, guard, below
+
+
+@pytest.fixture
+def doomed(protection: Protection, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int, list[int]]]:
     marker = new_marker()
     argv = [sys.executable, "-m", "tests.consumers.doomed_executor", protection.name, marker]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         guard = int(process.stdout.readline())
         below = descendants(process.pid) + pids_with(marker)
         assert guard in below
         assert len(below) >= 6  # the guard, two slots with their inits, what the run left behind
-        yield process.pid, guard, below
+        yield process, guard, below
         process.kill()
+
+
+def lease(process: subprocess.Popen[str], seconds: float) -> None:
+    """Have the executor take a lease; returns when its guard has it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{seconds}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "leased\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
@@ -60,6 +78,64 @@ def test_a_stopped_family_dies_too(executor: tuple[int, int, list[int]]) -> None
         os.kill(each, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
     await_ends(below)
+
+
+@pytest.mark.parametrize("protection", [each for each in PROTECTIONS if each.namespaces])
+def test_at_the_end_of_the_lease_all_is_dead_though_all_is_stopped(
+    doomed: tuple[subprocess.Popen[str], int, list[int]],
+) -> None:
+    process, _, below = doomed
+    lease(process, 1.5)
+    os.kill(process.pid, signal.SIGSTOP)
+    for each in set(below) - {process.pid}:
+        os.kill(each, signal.SIGSTOP)
+    await_ends(set(below) - {process.pid})
+    assert process.poll() is None  # nobody woke it up to do that
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def test_at_the_end_of_the_lease_all_below_a_stopped_executor_is_dead(
+    doomed: tuple[subprocess.Popen[str], int, list[int]],
+) -> None:
+    process, _, below = doomed
+    lease(process, 1.5)
+    os.kill(process.pid, signal.SIGSTOP)
+    await_ends(set(below) - {process.pid})
+
+
+def test_a_lease_that_is_over_ends_all_at_once(
+    doomed: tuple[subprocess.Popen[str], int, list[int]],
+) -> None:
+    process, _, below = doomed
+    assert process.stdin is not None
+    process.stdin.write("-1\n")
+    process.stdin.flush()
+    await_ends(set(below) - {process.pid})
+
+
+async def test_an_extension_replaces_the_end_before() -> None:
+    pool = SlotPool(1, [CLASSES])
+    await pool.start()
+    first_s = SystemClock().elapsed_s() + 0.3
+    await take_lease(pool, first_s)
+    await take_lease(pool, first_s + 60)
+    run = perform(pool, ready("sleep", s=1))  # it goes on beyond the first end
+    assert (await run).state is AttemptState.SUCCEEDED
+    await pool.close()
+
+
+async def test_without_a_lease_nothing_ends() -> None:
+    pool = SlotPool(1, [CLASSES])
+    await pool.start()
+    await take_lease(pool, SystemClock().elapsed_s() + 0.5)
+    pool.lease(None)
+    assert (await perform(pool, ready("sleep", s=1))).state is AttemptState.SUCCEEDED
+    await pool.close()
+
+
+async def take_lease(pool: SlotPool, until_s: float) -> None:
+    pool.lease(until_s)
+    await pool.leased(until_s)
 
 
 def test_a_stop_meant_for_the_executor_leaves_the_guard_alone(
