@@ -19,7 +19,7 @@ from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.ids import is_generated, is_name
 from dueline.job import Job, Priority, Retry, params_text
 from dueline.json_form import job_from_json
-from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
+from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
 
@@ -119,9 +119,26 @@ def encode_run_event(event: RunEvent) -> bytes:
 
 
 def decode_run_event(data: bytes) -> RunEvent:
-    fields = _fields_of("RunEvent", data)
+    return _run_event(_fields_of("RunEvent", data))
+
+
+def encode_owner_started(started: OwnerStarted) -> bytes:
+    return encode("OwnerStarted", {name: getattr(started, name) for name in OwnerStarted.__slots__})
+
+
+def decode_run_record(data: bytes) -> RunEvent | OwnerStarted:
+    """A record of `jobs.runs`, of either kind."""
+    record, fields = decode(data)
+    if record == "RunEvent":
+        return _run_event(fields)
+    if record == "OwnerStarted":
+        return OwnerStarted(**fields)
+    raise UndecodableRecord(f"a record {record} where a RunEvent or an OwnerStarted was expected")
+
+
+def _run_event(fields: Mapping[str, Any]) -> RunEvent:
     return RunEvent(
-        **fields | {"state": AttemptState(fields["state"]), "priority": Priority(fields["priority"])}
+        **dict(fields) | {"state": AttemptState(fields["state"]), "priority": Priority(fields["priority"])}
     )
 
 

@@ -86,6 +86,38 @@ class RunEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerStarted:
+    """That an executor owns a shard from here on. Published on the shard's partition of `jobs.runs`."""
+
+    shard: int
+    #: One more than that of the owner before.
+    epoch: int
+    #: Who owns it.
+    executor: str
+    #: When it was made, by the clock of who made it.
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Succession:
+    """Which events of a partition of `jobs.runs` count: an executor whose shard has passed on has no say any more.
+
+    The partition's records are given to it in their order, from any point on.
+    """
+
+    #: The highest owner epoch that was met.
+    epoch: int = 0
+
+    def admits(self, record: RunEvent | OwnerStarted) -> bool:
+        """Whether the record counts: it is no executor's whose successor has spoken before it."""
+        if isinstance(record, RunEvent) and not record.executor:
+            return True  # ended before emission, by the scheduler, which has epochs of its own
+        admitted = record.epoch >= self.epoch
+        self.epoch = max(self.epoch, record.epoch)
+        return admitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """That a process is there, and what it can do. Published on `jobs.executors` every few seconds."""
 

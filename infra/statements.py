@@ -63,6 +63,9 @@ class Statement(StrEnum):
         WHERE bucket = ? AND shard = ? AND job_id = ?"""
     #: That a recurring job has attempts for a due time.
     SAVE_HISTORY = "INSERT INTO history (job_id, period, due_ms) VALUES (?, ?, ?)"
+    #: Who owns a shard's runs, by the offset of its OwnerStarted + 1 as the write timestamp.
+    SAVE_OWNER = "INSERT INTO owners (shard, epoch, executor) VALUES (?, ?, ?) USING TIMESTAMP ?"
+    FIND_OWNER = "SELECT epoch FROM owners WHERE shard = ?"
     #: The latest heartbeat of a process.
     SAVE_HEARTBEAT = """
         INSERT INTO executors (role, executor, host, pid, started_ms, at_ms, slots, running, classes, alive)

@@ -15,7 +15,7 @@ import stamina
 from dueline.address import bucket_of, minute_of, shard_of
 from dueline.errors import OwnershipLost
 from dueline.job import Priority
-from dueline.runs import Heartbeat, RunEvent, RunKey
+from dueline.runs import Heartbeat, OwnerStarted, RunEvent, RunKey
 from dueline.states import AttemptState, JobState, RunState, run_state_after
 from infra.cassandra import PASSING, Call, Session, together
 from infra.statements import Statement
@@ -241,6 +241,16 @@ class Store:
                 history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
         writes = [*runs.values(), *(list(calls.values()) for calls in jobs.values()), *history]
         await persist("run events", lambda: self._write(writes))
+
+    async def save_owner(self, offset: int, started: OwnerStarted) -> None:
+        """Record who owns a shard's runs. Persists."""
+        values = (started.shard, started.epoch, started.executor, offset + 1)
+        await persist("an owner", lambda: self._session.run(Statement.SAVE_OWNER, *values))
+
+    async def owner_epoch(self, shard: int) -> int:
+        """The epoch of the latest owner that was recorded; 0 before the first. Persists."""
+        rows = await persist("the owner", lambda: self._session.run(Statement.FIND_OWNER, shard))
+        return rows[0].epoch if rows else 0
 
     async def save_heartbeat(self, offset: int, beat: Heartbeat) -> None:
         """Record that a process is there. Persists."""

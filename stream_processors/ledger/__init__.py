@@ -6,4 +6,8 @@
 The write timestamp of a row is the offset of its event, so recording an event again changes nothing, and of two events
 of one attempt the later in the log is the one that counts. A batch of events is a few writes: one for each minute of
 due times and each bucket of jobs among them.
+
+An executor that was stopped and goes on when its shard has another owner may still have something to say. The new
+owner's `OwnerStarted` stands before it in the log, and what follows with a lower epoch is passed over; a ledger that begins to
+read behind it finds the epoch in the row of the shard's owner.
 """

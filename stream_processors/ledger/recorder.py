@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from faust.types import Message
 
 from dueline.clock import from_ms
-from dueline.codec import decode_run_event
+from dueline.codec import decode_run_record
 from dueline.errors import UndecodableRecord
-from dueline.runs import RunEvent
+from dueline.runs import OwnerStarted, RunEvent, Succession
 from infra.store import Store
 from stream_processors.partitions import Worker
 
@@ -24,22 +24,37 @@ class Recorder(Worker):
         self._recorded: int | None = None
 
     async def prepare(self) -> None:
-        """Nothing is to be taken over: what is recorded is in the store."""
+        """Learn who owns the shard: all before that owner's start is recorded, and comes again if at all."""
+        self._succession = Succession(await self._store.owner_epoch(self.partition))
 
     async def handle(self, batch: Sequence[Message]) -> None:
-        events = [(message.offset, event) for message in batch if (event := _event(message)) is not None]
+        events: list[tuple[int, RunEvent]] = []
+        owner: tuple[int, OwnerStarted] | None = None
+        for message in batch:
+            record = _record(message)
+            if record is None or not self._succession.admits(record):
+                continue
+            if isinstance(record, OwnerStarted):
+                owner = (message.offset, record)
+            else:
+                events.append((message.offset, record))
         await self._store.save_events(self.partition, events)
+        if (
+            owner is not None
+        ):  # after the events before it, since those count no more for a ledger that has read it
+            await self._store.save_owner(*owner)
         self._recorded = batch[-1].offset + 1
 
     def committable(self) -> int | None:
         return self._recorded
 
 
-def _event(message: Message) -> RunEvent | None:
+def _record(message: Message) -> RunEvent | OwnerStarted | None:
     try:
-        event = decode_run_event(message.value or b"")
-        from_ms(event.due_ms)  # what is no date has no bucket either
-        return event
+        record = decode_run_record(message.value or b"")
+        if isinstance(record, RunEvent):
+            from_ms(record.due_ms)  # what is no date has no bucket either
+        return record
     except (UndecodableRecord, ValueError, OverflowError) as error:
         # Only executors and schedulers write here; a foreign record must not stop the partition.
         place = (message.partition, message.offset)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.ids import IdGenerator
 from dueline.job import Job, Priority, Retry
-from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
+from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once
 
@@ -121,6 +121,9 @@ st.register_type_strategy(
         exit_status=st.none() | st.integers(-64, 255),
         output=texts,
     ),
+)
+st.register_type_strategy(
+    OwnerStarted, st.builds(OwnerStarted, shard=ints, epoch=longs, executor=texts, at_ms=longs)
 )
 st.register_type_strategy(
     Heartbeat,

@@ -16,11 +16,17 @@ from dueline.commands import ControlCommand, RetryCommand
 from dueline.contracts import all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.job import Job
-from dueline.runs import Heartbeat, Output, ReadyRun, RunEvent
+from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 
 NOW_MS = 1_800_000_000_000
 PLAIN = Job(executor_class="command", id="plain")
-DECODERS = (decode_submission, codec.decode_ready_run, codec.decode_run_event, codec.decode_heartbeat)
+DECODERS = (
+    decode_submission,
+    codec.decode_ready_run,
+    codec.decode_run_event,
+    codec.decode_run_record,
+    codec.decode_heartbeat,
+)
 
 
 def accept(data: bytes) -> None:
@@ -57,6 +63,12 @@ def test_a_ready_run_survives(run: ReadyRun) -> None:
 @given(st.from_type(RunEvent))
 def test_a_run_event_survives(event: RunEvent) -> None:
     assert codec.decode_run_event(codec.encode_run_event(event)) == event
+    assert codec.decode_run_record(codec.encode_run_event(event)) == event
+
+
+@given(st.from_type(OwnerStarted))
+def test_a_start_of_an_owner_survives(started: OwnerStarted) -> None:
+    assert codec.decode_run_record(codec.encode_owner_started(started)) == started
 
 
 @given(st.from_type(Heartbeat))

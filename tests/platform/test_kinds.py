@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from dueline import Client, Every, Once, Retry
 from dueline.address import REJECTED, RUNS, SUBMISSIONS, bucket_of, shard_of
 from dueline.clock import to_ms
-from dueline.codec import SUBMISSION_LENGTH_MAX, decode_run_event
+from dueline.codec import SUBMISSION_LENGTH_MAX, decode_run_record
 from dueline.outputs import read_output
 from dueline.runs import Output, RunEvent
 from dueline.states import AttemptState
@@ -156,9 +156,10 @@ def await_ends(platform: Platform, job_id: str, count: int) -> list[RunEvent]:
 
     def complete() -> bool:
         shard = shard_of(job_id, platform.settings.partitions)
-        events = [
-            decode_run_event(m.value() or b"") for m in read_to_end(platform.settings, {(RUNS, shard): 0})
+        records = [
+            decode_run_record(m.value() or b"") for m in read_to_end(platform.settings, {(RUNS, shard): 0})
         ]
+        events = [record for record in records if isinstance(record, RunEvent)]
         found[:] = [e for e in events if e.job_id == job_id and e.state is not AttemptState.RUNNING]
         return len(found) >= count
 
