@@ -16,13 +16,15 @@ REMEMBERED_MS = 120_000
 
 
 class Account:
-    """Taken and finished records, by topic and partition. Its two public fields are read on the consumer's thread."""
+    """Taken and finished records, by topic and partition. What is public is read on the consumer's thread, too."""
 
     def __init__(self) -> None:
         #: The offset below which all is finished.
         self.committable: dict[Place, int] = {}
         #: The partitions of which no more should be taken now; replaced, never changed.
         self.full: frozenset[Place] = frozenset()
+        #: The offset behind the last record taken.
+        self.taken: dict[Place, int] = {}
         self._completions: dict[Place, Completion] = {}
         self._waiting: dict[Place, int] = {}
         self._open: dict[RunKey, int] = {}
@@ -33,6 +35,7 @@ class Account:
         """A record was read."""
         completion = self._completions.setdefault(place, Completion())
         completion.take(offset)
+        self.taken[place] = offset + 1
         self.committable[place] = completion.committable or 0
 
     def knows(self, key: RunKey, now_ms: int) -> bool:
@@ -69,6 +72,7 @@ class Account:
         for place in [place for place in self._completions if place[1] in shards]:
             del self._completions[place]
             self.committable.pop(place, None)
+            self.taken.pop(place, None)
             self._waiting.pop(place, None)
         self._open = {key: shard for key, shard in self._open.items() if shard not in shards}
         self.full = frozenset(place for place in self.full if place[1] not in shards)

@@ -2,8 +2,10 @@
 
 The life of a run here:
 
-    taken ──► waits in the backlog ──► performed in a slot ──► output durable ──► retry command acknowledged, if any
-                                                                      ──► event acknowledged ──► offset committable
+    taken ──► (kept until its shard is held) ──► waits in the backlog ──► performed in a slot ──► output durable
+                    ──► retry command acknowledged, if any ──► event acknowledged ──► offset committable
+
+A run whose end the former owner of its shard had reported goes from the second to the last.
 
 Invariant D: a committed offset means a durable output, a durable event and a durable retry command. Whatever fails
 before the commit, the run is read again, by this executor or by the shard's next.
@@ -13,23 +15,27 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from confluent_kafka import Message
 
 from consumers.account import Account
 from consumers.backlog import Backlog, Taken
+from consumers.claim import Claim
 from consumers.intake import Intake
 from consumers.output_store import OutputWriter
+from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import SlotPool
+from consumers.take_over import Held, TakeOver
 from dueline.address import EXECUTORS
 from dueline.clock import SystemClock
 from dueline.codec import decode_ready_run, encode_heartbeat
 from dueline.errors import InvalidJob, Unavailable, UndecodableRecord
 from dueline.ids import process_id
-from dueline.runs import Heartbeat
+from dueline.runs import Heartbeat, RunKey
 from dueline.states import AttemptState
 from infra.kafka import producer_config
 from infra.publisher import Publisher, Record
@@ -42,6 +48,13 @@ STARTED_AFTER_S = 0.25
 HEARTBEAT_INTERVAL_S = 5.0
 #: How long running runs may go on when the executor stops, and when a shard moves: those wait for whom it moves to.
 DRAIN_ON_STOP_S, DRAIN_ON_REVOKE_S = 20.0, 5.0
+#: A run that was told to end before it had a slot is told again: it gets one when another slot is up.
+INTERRUPT_AGAIN_S = 0.1
+#: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
+MESSAGE_TIMEOUT_MS = 2_500
+MARK_INTERVAL_S = 1.0
+#: Of a process that has to start anew: EX_SOFTWARE.
+EXIT_STATUS = 70
 
 
 class Executor:
@@ -56,9 +69,19 @@ class Executor:
         self._free = settings.slots
         self._outputs = OutputWriter(settings.data / "outputs", self.id)
         self._account = Account()
+        self._positions = Positions()
         self._backlog = Backlog()
         self._performing: dict[asyncio.Task[None], Taken] = {}
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Shards that are assigned and not being given up.
+        self._shards: set[int] = set()
+        self._claims: dict[int, Claim] = {}
+        self._take_overs: set[asyncio.Task[None]] = set()
+        #: The owner epoch of each shard that is held.
+        self._epochs: dict[int, int] = {}
+        #: What was taken of shards that are not held yet.
+        self._early: defaultdict[int, list[Taken]] = defaultdict(list)
+        #: Attempts whose end a former owner of the shard has reported, with the time of the retry that follows.
+        self._ended: dict[int, dict[RunKey, int | None]] = {}
         self._classes: tuple[str, ...] = ()
         self._drain_s = DRAIN_ON_REVOKE_S
         self._reporter: Reporter
@@ -67,58 +90,128 @@ class Executor:
         """Serve until `stop` is set, then drain. Raises what only a new process can mend."""
         # The slots come first: their guard is to be started before librdkafka has threads.
         self._classes = await self._slots.start()
-        publisher = Publisher(producer_config(self._settings, self.id))
-        self._reporter = Reporter(publisher, self.id)
-        intake = Intake(self._settings, self, self._account, self.fail)
-        heart = asyncio.create_task(self._beat())
+        producer = producer_config(self._settings, self.id, **{"message.timeout.ms": MESSAGE_TIMEOUT_MS})
+        publisher = Publisher(producer)
+        positions = self._positions.positions
+        intake = Intake(self._settings, self.id, self, self._account, positions, self.fail)
+        self._reporter = Reporter(publisher, self.id, self._epochs, intake.check)
+        self._take_over = TakeOver(
+            self._settings,
+            self.id,
+            self._clock,
+            hold=intake.hold,
+            deliver=lambda records: publisher.deliver(records, intake.check),
+            leased=self._slots.leased,
+        )
+        background = [asyncio.create_task(work) for work in (self._beat(), self._mark())]
         await intake.start()
         ready.set_result(None)
         log.info("executor %s serves %s", self.id, ", ".join(self._classes), extra={"action": "serving"})
-        ends: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(stop.wait()),
-            self._failure,
-            self._slots.lost,
-        ]
+        ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), self._slots.lost]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if self._failure.done():
-            self._failure.result()
         if self._slots.lost.done():
-            raise Unavailable("the guard is gone, and every run with it; the executor has to start anew")
+            self.fail(Unavailable("the guard is gone, and every run with it; the executor has to start anew"))
         self._drain_s = DRAIN_ON_STOP_S
         await intake.stop()
-        heart.cancel()
+        for task in background:
+            task.cancel()
         self._send_heartbeat(alive=False)
         await self._slots.close()
         await publisher.close()
         await self._outputs.close()
 
     def fail(self, error: BaseException) -> None:
-        """End the process: its runs die with its guard, and are read again by their next owner."""
-        if not self._failure.done():
-            self._failure.set_exception(error)
+        """End the process at once: its runs die with its guard, and are read again by their next owner."""
+        log.critical("the executor ends: %s", error, exc_info=error, extra={"action": "process_failed"})
+        os._exit(EXIT_STATUS)
 
     # -- taking and giving up: see `Taker` -------------------------------------------------------------------------
+
+    def assigned(self, shards: set[int]) -> None:
+        self._shards |= shards
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        # Those that have nothing to wait for don't wait for the others.
+        for wait in (False, True):
+            if chosen := [claim for claim in claims if (claim.starts_s > claim.assigned_s) is wait]:
+                self._claims |= {claim.shard: claim for claim in chosen if claim.shard in self._shards}
+                task = asyncio.create_task(self._take_shards_over(chosen))
+                self._take_overs.add(task)
+                task.add_done_callback(self._taken_over)
 
     def take(self, messages: Sequence[Message]) -> None:
         now_ms = self._clock.now_ms()
         for message in messages:
-            self._take_one(message, now_ms)
+            if message.partition() in self._shards:
+                self._take_one(message, now_ms)
         self._start_runs()
 
-    async def give_up(self, shards: set[int], lost: bool) -> None:
+    async def give_up(self, shards: set[int]) -> None:
+        self._shards -= shards
+        for shard in shards:
+            self._claims.pop(shard, None)
+            self._early.pop(shard, None)
         self._backlog.drop(shards)
         tasks = {task: taken for task, taken in self._performing.items() if taken.partition in shards}
         if not tasks:
             return
-        if not lost:
-            await asyncio.wait(tasks, timeout=self._drain_s)
-        for task, taken in tasks.items():
-            if not task.done():
-                self._slots.interrupt(taken.run.key)
-        await asyncio.wait(tasks)
+        _, left = await asyncio.wait(tasks, timeout=self._drain_s)
+        while left:
+            for task in left:
+                self._slots.interrupt(tasks[task].run.key)
+            _, left = await asyncio.wait(left, timeout=INTERRUPT_AGAIN_S)
 
     def forget(self, shards: set[int]) -> None:
         self._account.forget(shards)
+        self._positions.forget(shards)
+        for shard in shards:
+            self._epochs.pop(shard, None)
+            self._ended.pop(shard, None)
+
+    def lease(self, until_s: float | None) -> None:
+        self._slots.lease(until_s)
+
+    # -- taking over -----------------------------------------------------------------------------------------------
+
+    async def _take_shards_over(self, claims: Sequence[Claim]) -> None:
+        for held in await self._take_over.run(claims):
+            if self._claims.get(held.claim.shard) is held.claim:
+                self._hold(held)
+        self._start_runs()
+
+    def _taken_over(self, task: "asyncio.Task[None]") -> None:
+        self._take_overs.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.fail(error)
+
+    def _hold(self, held: Held) -> None:
+        shard = held.claim.shard
+        self._epochs[shard] = held.epoch
+        self._ended[shard] = held.findings.ended
+        self._positions.hold(shard, held.claim.position, held.findings.next_offset)
+        log.info("holds shard %d, epoch %d", shard, held.epoch, extra={"action": "shard_held"})
+        for taken in self._early.pop(shard, []):
+            self._admit(taken)
+
+    def _admit(self, taken: Taken) -> None:
+        """A run of a shard that is held: it waits for a slot, unless a former owner has performed it."""
+        ended = self._ended[taken.partition]
+        if taken.run.key not in ended:
+            self._backlog.add(taken)
+            return
+        self._account.begin(taken)
+        log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})
+        self._begin(taken, self._pass_over(taken, ended.pop(taken.run.key)))
+
+    async def _pass_over(self, taken: Taken, retry_ms: int | None) -> None:
+        if retry_ms is not None:  # whether the former owner sent it is not known
+            await self._reporter.retry(taken.run, retry_ms)
+        self._finish(taken)
+
+    async def _mark(self) -> None:
+        while True:
+            self._positions.mark(self._clock.elapsed_s(), self._account.taken, self._account.committable)
+            await asyncio.sleep(MARK_INTERVAL_S)
 
     def _take_one(self, message: Message, now_ms: int) -> None:
         place = (message.topic() or "", message.partition() or 0)
@@ -137,7 +230,10 @@ class Executor:
             return
         taken = Taken(run=run, place=place, offset=offset, record=record)
         self._account.wait(taken)
-        self._backlog.add(taken)
+        if taken.partition in self._epochs:
+            self._admit(taken)
+        else:
+            self._early[taken.partition].append(taken)
 
     # -- performing ------------------------------------------------------------------------------------------------
 
@@ -145,9 +241,12 @@ class Executor:
         while self._free and (taken := self._backlog.next(self._clock.now_ms())) is not None:
             self._free -= 1
             self._account.begin(taken)
-            task = asyncio.create_task(self._perform(taken))
-            self._performing[task] = taken
-            task.add_done_callback(self._performed)
+            self._begin(taken, self._perform(taken))
+
+    def _begin(self, taken: Taken, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._performing[task] = taken
+        task.add_done_callback(self._performed)
 
     async def _perform(self, taken: Taken) -> None:
         loop, started_ms = asyncio.get_running_loop(), self._clock.now_ms()
@@ -164,7 +263,11 @@ class Executor:
             await self._reporter.ended(taken, outcome, "")
             return
         output = await self._outputs.write(outcome.output_of(taken.run))
-        await self._reporter.ended(taken, outcome, output)
+        placed = await self._reporter.ended(taken, outcome, output)
+        self._positions.reported(taken.partition, placed.offset)
+        self._finish(taken)
+
+    def _finish(self, taken: Taken) -> None:
         self._account.remember(taken.run.key, self._clock.now_ms())
         self._account.finish(taken.place, taken.offset)
 

@@ -2,7 +2,7 @@
 
 The consumer lives on a thread of its own and is called from there alone: librdkafka lets one thread's `commit` wait for
 another's `poll` without end. What it reads is handed to the event loop; what is finished comes back as offsets, which
-the thread asks for when it commits.
+the thread asks for when it commits. Each successful commit extends the lease: `consumers.lease` says why.
 
 The group's protocol is Kafka's own (`group.protocol=consumer`) with the `range` assignor, which gives the same
 partition number of all topics to one member: one owner for each shard, over the three priorities.
@@ -11,36 +11,59 @@ partition number of all topics to one member: one owner for each shard, over the
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumers.claim import Claim
+from consumers.lease import LEASE_S, LeaseEnded, Leases, Ownership
 from dueline.address import READY
 from dueline.clock import SystemClock
+from dueline.job import Priority
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
 
 GROUP = "dueline.executors"
 COMMIT_INTERVAL_S = 0.5
+#: After a commit that failed: a rebalance that was under way takes no longer, and the lease doesn't wait.
+COMMIT_RETRY_S = 0.1
 POLL_TIMEOUT_S = 0.05
 #: Records handed over at once: more would keep the event loop from finished runs.
 BATCH_MAX = 200
+#: For the coordinator to say what is committed, and for a broker where a partition begins: tried again rather than long,
+#: since no commit extends the lease meanwhile.
+LOOK_UP_TIMEOUT_S = 0.5
+#: Commits of `released` that are tried. Beyond them it stays held, and the next owner waits for nothing.
+RELEASES_MAX = 5
+_EXPELLED = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
+_HIGH = READY[Priority.HIGH]
 
 Place = tuple[str, int]
 
 
 class Taker(Protocol):
-    """Who takes what is read. Its methods are called on the event loop."""
+    """Who takes what is read. Its methods are called on the event loop, but for `lease`."""
+
+    def assigned(self, shards: set[int]) -> None:
+        """Records of these shards follow."""
+
+    def claim(self, claims: Sequence[Claim]) -> None:
+        """What the former owners of the shards have left is known now: take them over."""
 
     def take(self, messages: Sequence[Message]) -> None: ...
 
-    async def give_up(self, shards: set[int], lost: bool) -> None:
-        """Let what runs of the shards finish within the drain time, and end the rest; at once if they are lost."""
+    async def give_up(self, shards: set[int]) -> None:
+        """Let what runs of the shards finish within the drain time, and end the rest."""
 
     def forget(self, shards: set[int]) -> None:
         """The shards were given up, and what had finished of them is committed."""
+
+    def lease(self, until_s: float | None) -> None:
+        """The lease now ends at this time; None when no shard is held. On the consumer's thread."""
 
 
 class Progress(Protocol):
@@ -54,16 +77,29 @@ class Intake:
     """The consumer and its thread."""
 
     def __init__(
-        self, settings: Settings, taker: Taker, progress: Progress, failed: Callable[[BaseException], None]
+        self,
+        settings: Settings,
+        owner: str,
+        taker: Taker,
+        progress: Progress,
+        #: By shard: see `consumers.positions`.
+        positions: Mapping[int, int],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._owner = owner
         self._taker = taker
         self._progress = progress
+        self._positions = positions
         self._failed = failed
         self._consumer = Consumer(consumer_config(settings))
+        self._clock = SystemClock()
+        self._leases = Leases()
+        self._claims: dict[int, Claim] = {}
+        self._holds: SimpleQueue[Mapping[Claim, int]] = SimpleQueue()
         self._stopping = threading.Event()
         self._committed: dict[Place, int] = {}
-        self._committed_at_s = 0.0
+        self._commit_at_s = 0.0
         self._pauses: set[Place] = set()
         self._held: set[Place] = set()
         self._first_assignment = asyncio.Event()
@@ -74,10 +110,22 @@ class Intake:
         self._thread.start()
         await self._first_assignment.wait()
 
+    async def hold(self, epochs: Mapping[Claim, int]) -> None:
+        """Commit `held` under these epochs. Each claim's `held` is done when this returns."""
+        self._holds.put(epochs)
+        await asyncio.wait([claim.held for claim in epochs])
+
     async def stop(self) -> None:
         """Leave the group: what was taken is drained as on a revoke, and committed."""
         self._stopping.set()
         await asyncio.to_thread(self._thread.join)
+
+    def check(self) -> None:
+        """Raises LeaseEnded if nothing may be done any more. On any thread."""
+        if self._leases.ended(self._clock.elapsed_s()):
+            raise LeaseEnded(
+                "the lease has ended: its shards may have other owners, and this executor starts anew"
+            )
 
     # -- the consumer's thread -------------------------------------------------------------------------------------
 
@@ -88,9 +136,14 @@ class Intake:
             )
             while not self._stopping.is_set():
                 self._read()
-                self._commit_sometimes()
+                self._look_up()
+                self._begin_to_hold()
+                if self._clock.elapsed_s() >= self._commit_at_s:
+                    self._commit()
                 self._pause_and_resume()
+                self.check()
             self._consumer.close()  # calls _revoked, with all that is held
+            self.check()
         except BaseException as error:  # whatever it is, nobody else would see it on this thread
             self._loop.call_soon_threadsafe(self._failed, error)
 
@@ -107,29 +160,101 @@ class Intake:
         if good:
             self._loop.call_soon_threadsafe(self._taker.take, good)
 
-    def _commit_sometimes(self) -> None:
-        if SystemClock().elapsed_s() - self._committed_at_s >= COMMIT_INTERVAL_S:
-            self._commit()
-
-    def _commit(self) -> None:
-        self._committed_at_s = SystemClock().elapsed_s()
-        finished = {
-            place: offset
-            for place, offset in dict(self._progress.committable).items()
-            if place in self._held and self._committed.get(place) != offset
-        }
-        if not finished:
+    def _look_up(self) -> None:
+        """Learn what the former owners have left of shards that were assigned."""
+        claims = [claim for claim in self._claims.values() if not claim.looked_up]
+        if not claims:
             return
         try:
-            self._consumer.commit(
-                offsets=[TopicPartition(*place, offset) for place, offset in finished.items()],
-                asynchronous=False,
-            )
+            places = [(topic, claim.shard) for claim in claims for topic in READY.values()]
+            found = self._consumer.committed([TopicPartition(*place) for place in places], LOOK_UP_TIMEOUT_S)
+            committed = {(each.topic, each.partition): each for each in found}
+            for claim in claims:
+                self._learn(claim, {topic: committed[topic, claim.shard] for topic in READY.values()})
         except KafkaException as error:
-            # Tried again with the next; a rebalance that is under way is the usual reason.
-            log.warning("commit failed: %s", error, extra={"action": "commit_failed"})
+            log.warning("no former owners found, trying again: %s", error, extra={"action": "look_up_failed"})
+        if done := [claim for claim in claims if claim.looked_up]:
+            self._loop.call_soon_threadsafe(self._taker.claim, done)
+
+    def _learn(self, claim: Claim, committed: Mapping[str, TopicPartition]) -> None:
+        for each in committed.values():
+            if each.error:
+                raise KafkaException(each.error)
+        high = committed[_HIGH]
+        if any(each.offset >= 0 for each in committed.values()):
+            claim.found = Ownership.from_text(high.metadata)
+        if high.offset >= 0:
+            claim.offset = high.offset
         else:
-            self._committed |= finished
+            claim.offset, _ = self._consumer.get_watermark_offsets(
+                TopicPartition(_HIGH, claim.shard), LOOK_UP_TIMEOUT_S
+            )
+        claim.looked_up = True
+
+    def _begin_to_hold(self) -> None:
+        while True:
+            try:
+                epochs = self._holds.get_nowait()
+            except Empty:
+                return
+            for claim, epoch in epochs.items():
+                if self._claims.get(claim.shard) is claim:
+                    claim.epoch = epoch
+            self._commit_at_s = 0.0
+
+    def _commit(self, releasing: frozenset[int] = frozenset()) -> bool:
+        """Commit for all shards that are held: `held`, or `released` for those given here. Whether it succeeded."""
+        sent_s = self._clock.elapsed_s()
+        self._commit_at_s = sent_s + COMMIT_INTERVAL_S
+        claims = [claim for claim in self._claims.values() if claim.epoch]
+        if not claims:
+            return True
+        offsets = self._offsets(claims, releasing)
+        try:
+            for answer in self._consumer.commit(offsets=list(offsets.values()), asynchronous=False) or ():
+                if answer.error:
+                    raise KafkaException(answer.error)
+        except KafkaException as error:
+            # A rebalance that is under way is the usual reason.
+            log.warning("commit failed: %s", error, extra={"action": "commit_failed"})
+            self._commit_at_s = self._clock.elapsed_s() + COMMIT_RETRY_S
+            if error.args[0].code() in _EXPELLED:
+                self._leases.end()
+            return False
+        self._committed |= {place: offset.offset for place, offset in offsets.items()}
+        self._leases.extend([claim.shard for claim in claims if claim.shard not in releasing], sent_s)
+        self._taker.lease(self._leases.until_s)
+        for claim in claims:
+            self._settle(claim, sent_s + LEASE_S)
+        return True
+
+    def _offsets(self, claims: Sequence[Claim], releasing: frozenset[int]) -> dict[Place, TopicPartition]:
+        offsets: dict[Place, TopicPartition] = {}
+        for claim in claims:
+            # The position before the offsets: it may be too early for them, never too late.
+            ownership = Ownership(
+                owner=self._owner,
+                epoch=claim.epoch,
+                lease_s=LEASE_S,
+                released=claim.shard in releasing,
+                position=self._positions.get(claim.shard, claim.position),
+            )
+            high = (_HIGH, claim.shard)
+            offset = self._progress.committable.get(high, claim.offset)
+            offsets[high] = TopicPartition(*high, offset, ownership.to_text())
+        epochs = {claim.shard for claim in claims}
+        for place, offset in dict(self._progress.committable).items():
+            if place not in offsets and place[1] in epochs and self._committed.get(place) != offset:
+                offsets[place] = TopicPartition(*place, offset)
+        return offsets
+
+    def _settle(self, claim: Claim, until_s: float | None) -> None:
+        def settle() -> None:
+            if not claim.held.done():
+                claim.held.set_result(until_s)
+
+        if not claim.held.done():
+            self._loop.call_soon_threadsafe(settle)
 
     def _pause_and_resume(self) -> None:
         wanted = set(self._progress.full & self._held)
@@ -140,29 +265,38 @@ class Intake:
         self._pauses = wanted
 
     def _assigned(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._held |= _places(partitions)
-        log.info(
-            "shards %s", sorted({partition for _, partition in self._held}), extra={"action": "assigned"}
-        )
+        places, now_s = _places(partitions), self._clock.elapsed_s()
+        self._held |= places
+        shards = {shard for _, shard in places} - self._claims.keys()
+        for shard in shards:
+            self._claims[shard] = Claim(shard=shard, assigned_s=now_s, held=self._loop.create_future())
+        log.info("shards %s", sorted(self._claims), extra={"action": "assigned"})
+        self._loop.call_soon_threadsafe(self._taker.assigned, shards)
         self._loop.call_soon_threadsafe(self._first_assignment.set)
 
     def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         places = _places(partitions)
-        done = self._give_up({partition for _, partition in places}, lost=False)
+        shards = {shard for _, shard in places}
+        done = self._give_up(shards)
         while not done.wait(COMMIT_INTERVAL_S):
             self._commit()
-        self._commit()
+            self.check()
+        for _attempt in range(RELEASES_MAX):
+            if self._commit(frozenset(shards)):
+                break
+            self.check()
+            time.sleep(COMMIT_RETRY_S)
+        self._leases.give_up(shards)
+        self._taker.lease(self._leases.until_s)
         self._forget(places)
 
     def _lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        places = _places(partitions)
-        log.warning("lost shards %s", sorted({p for _, p in places}), extra={"action": "lost"})
-        self._give_up({partition for _, partition in places}, lost=True).wait()
-        self._forget(places)
+        log.warning("lost shards %s", sorted({s for _, s in _places(partitions)}), extra={"action": "lost"})
+        self._leases.end()
 
-    def _give_up(self, shards: set[int], *, lost: bool) -> threading.Event:
+    def _give_up(self, shards: set[int]) -> threading.Event:
         done = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(self._taker.give_up(shards, lost), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._taker.give_up(shards), self._loop)
         future.add_done_callback(lambda _: done.set())
         return done
 
@@ -171,7 +305,11 @@ class Intake:
         self._pauses -= places
         for place in places:
             self._committed.pop(place, None)
-        self._loop.call_soon_threadsafe(self._taker.forget, {partition for _, partition in places})
+        shards = {shard for _, shard in places}
+        for shard in shards:
+            if (claim := self._claims.pop(shard, None)) is not None:
+                self._settle(claim, None)
+        self._loop.call_soon_threadsafe(self._taker.forget, shards)
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +66,15 @@ class Publisher:
         batch.end_if_complete()
         return batch.future
 
-    async def deliver(self, records: Sequence[Record]) -> Sequence[Placed]:
-        """Send records until all are acknowledged, however long Kafka is away.
+    async def deliver(
+        self, records: Sequence[Record], check: Callable[[], None] = lambda: None
+    ) -> Sequence[Placed]:
+        """Send records until all are acknowledged, however long Kafka is away, or until `check` raises.
 
         One whose acknowledgement was lost is then in the log twice; its readers know it by its key.
         """
         while True:
+            check()
             try:
                 return await self.publish(records)
             except (KafkaException, BufferError) as error:

@@ -1,0 +1,128 @@
+"""Takes shards over from their former owner: waits out its lease, and learns what it had done from the log.
+
+    read jobs.runs ──► wait ──► commit `held`, epoch + 1 ──► OwnerStarted acknowledged ──► read the rest ──► timer set
+     (meanwhile)
+
+What stands before OwnerStarted in the partition is all that any former owner can say: an attempt that ended there has
+ended, and is not performed again. An attempt that the log shows as running or interrupted is performed again, under the
+same number.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaException
+
+from consumers.claim import Claim
+from dueline.address import RUNS
+from dueline.clock import Clock
+from dueline.codec import decode_run_record, encode_owner_started
+from dueline.errors import UndecodableRecord
+from dueline.runs import OwnerStarted, RunEvent, RunKey, Succession
+from dueline.states import AttemptState
+from infra.log_reader import read_to_end
+from infra.publisher import Placed, Record
+from infra.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Between attempts to read while Kafka is away.
+RETRY_PAUSE_S = 0.5
+_GO_ON = {AttemptState.RUNNING, AttemptState.INTERRUPTED}
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a partition of jobs.runs says, as far as it was read."""
+
+    #: The offset to read on from.
+    next_offset: int
+    succession: Succession = field(default_factory=Succession)
+    #: The attempts that have ended, with the time of the retry that follows, if one does.
+    ended: dict[RunKey, int | None] = field(default_factory=dict)
+
+    def add(self, offset: int, value: bytes) -> None:
+        """The next record."""
+        self.next_offset = offset + 1
+        try:
+            record = decode_run_record(value)
+        except UndecodableRecord:
+            return  # the ledger says so
+        if not self.succession.admits(record) or isinstance(record, OwnerStarted):
+            return
+        if isinstance(record, RunEvent) and record.state not in _GO_ON:
+            self.ended[record.key] = record.retry_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A shard that is held from now on."""
+
+    claim: Claim
+    epoch: int
+    findings: Findings
+
+
+class TakeOver:
+    """How it is done; what it needs of others is passed in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        executor: str,
+        clock: Clock,
+        *,
+        #: Commit `held` for the claims, under these epochs: see `Intake.hold`.
+        hold: Callable[[Mapping[Claim, int]], Awaitable[None]],
+        deliver: Callable[[Sequence[Record]], Awaitable[Sequence[Placed]]],
+        #: Return when the kernel's timer is known to be set for this time or a later one.
+        leased: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._clock = clock
+        self._hold = hold
+        self._deliver = deliver
+        self._leased = leased
+
+    async def run(self, claims: Sequence[Claim]) -> Sequence[Held]:
+        """Take over shards that can be had at about the same time; those that went away meanwhile are left out."""
+        findings = {claim.shard: Findings(claim.position) for claim in claims}
+        await self._read(findings)
+        await asyncio.sleep(max(claim.starts_s for claim in claims) - self._clock.elapsed_s())
+        epochs = {claim: _next_epoch(claim, findings[claim.shard]) for claim in claims}
+        await self._hold(epochs)
+        until_s = {claim: claim.held.result() for claim in claims}
+        claims = [claim for claim in claims if until_s[claim] is not None]
+        if not claims:
+            return []
+        await self._deliver([self._announcement(claim.shard, epochs[claim]) for claim in claims])
+        await self._read({claim.shard: findings[claim.shard] for claim in claims})
+        await self._leased(max(until_s[claim] or 0.0 for claim in claims))
+        return [Held(claim=claim, epoch=epochs[claim], findings=findings[claim.shard]) for claim in claims]
+
+    def _announcement(self, shard: int, epoch: int) -> Record:
+        started = OwnerStarted(shard=shard, epoch=epoch, executor=self._executor, at_ms=self._clock.now_ms())
+        return Record(RUNS, None, encode_owner_started(started), shard)
+
+    async def _read(self, findings: Mapping[int, Findings]) -> None:
+        while True:
+            try:
+                return await asyncio.to_thread(_read_on, self._settings, findings)
+            except KafkaException as error:
+                log.warning(
+                    "jobs.runs can't be read, trying again: %s", error, extra={"action": "read_failed"}
+                )
+                await asyncio.sleep(RETRY_PAUSE_S)
+
+
+def _next_epoch(claim: Claim, findings: Findings) -> int:
+    return max(claim.found.epoch if claim.found else 0, findings.succession.epoch) + 1
+
+
+def _read_on(settings: Settings, findings: Mapping[int, Findings]) -> None:
+    starts = {(RUNS, shard): found.next_offset for shard, found in findings.items()}
+    for message in read_to_end(settings, starts):
+        findings[message.partition() or 0].add(message.offset() or 0, message.value() or b"")
