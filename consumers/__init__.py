@@ -7,4 +7,8 @@
 An executor takes ready runs from Kafka and hands them to its slots, long-lived processes that perform users' code
 (`dueline.slot`). The guard stands between the two, so that whatever becomes of the executor, no run outlives it:
 `consumers.guard` and `consumers.cage` say how, `consumers.slots` is the executor's view of it.
+
+Of several executors each performs the runs of some shards. `consumers.lease` is the page that says why no shard's runs are
+ever performed by two at a time; `consumers.intake` commits offsets, and with them extends the lease;
+`consumers.take_over` is how a shard's next executor begins, and `consumers.positions` what it is left to begin with.
 """

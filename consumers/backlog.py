@@ -2,6 +2,7 @@
 
 import heapq
 from collections import defaultdict, deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dueline.job import Priority
@@ -69,7 +70,7 @@ class Backlog:
             if not self._behind[job_id]:
                 del self._behind[job_id]
 
-    def drop(self, shards: set[int]) -> None:
+    def drop(self, shards: Collection[int]) -> None:
         """Forget what waits of shards that are given up; their next owner reads it again."""
         for heap in self._heaps.values():
             heap[:] = [entry for entry in heap if entry[2].partition not in shards]

@@ -83,7 +83,7 @@ class Executor:
         #: Attempts whose end a former owner of the shard has reported, with the time of the retry that follows.
         self._ended: dict[int, dict[RunKey, int | None]] = {}
         self._classes: tuple[str, ...] = ()
-        self._drain_s = DRAIN_ON_REVOKE_S
+        self.drain_s = DRAIN_ON_REVOKE_S
         self._reporter: Reporter
 
     async def run(self, stop: asyncio.Event, ready: "asyncio.Future[None]") -> None:
@@ -111,7 +111,7 @@ class Executor:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._slots.lost.done():
             self.fail(Unavailable("the guard is gone, and every run with it; the executor has to start anew"))
-        self._drain_s = DRAIN_ON_STOP_S
+        self.drain_s = DRAIN_ON_STOP_S
         await intake.stop()
         for task in background:
             task.cancel()
@@ -146,7 +146,7 @@ class Executor:
                 self._take_one(message, now_ms)
         self._start_runs()
 
-    async def give_up(self, shards: set[int]) -> None:
+    async def give_up(self, shards: frozenset[int]) -> None:
         self._shards -= shards
         for shard in shards:
             self._claims.pop(shard, None)
@@ -155,7 +155,7 @@ class Executor:
         tasks = {task: taken for task, taken in self._performing.items() if taken.partition in shards}
         if not tasks:
             return
-        _, left = await asyncio.wait(tasks, timeout=self._drain_s)
+        _, left = await asyncio.wait(tasks, timeout=self.drain_s)
         while left:
             for task in left:
                 self._slots.interrupt(tasks[task].run.key)

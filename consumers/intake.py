@@ -48,6 +48,10 @@ Place = tuple[str, int]
 class Taker(Protocol):
     """Who takes what is read. Its methods are called on the event loop, but for `lease`."""
 
+    @property
+    def drain_s(self) -> float:
+        """How long running runs may go on when their shards are given up."""
+
     def assigned(self, shards: set[int]) -> None:
         """Records of these shards follow."""
 
@@ -56,7 +60,7 @@ class Taker(Protocol):
 
     def take(self, messages: Sequence[Message]) -> None: ...
 
-    async def give_up(self, shards: set[int]) -> None:
+    async def give_up(self, shards: frozenset[int]) -> None:
         """Let what runs of the shards finish within the drain time, and end the rest."""
 
     def forget(self, shards: set[int]) -> None:
@@ -202,11 +206,11 @@ class Intake:
                     claim.epoch = epoch
             self._commit_at_s = 0.0
 
-    def _commit(self, releasing: frozenset[int] = frozenset()) -> bool:
+    def _commit(self, releasing: frozenset[int] = frozenset(), without: frozenset[int] = frozenset()) -> bool:
         """Commit for all shards that are held: `held`, or `released` for those given here. Whether it succeeded."""
         sent_s = self._clock.elapsed_s()
         self._commit_at_s = sent_s + COMMIT_INTERVAL_S
-        claims = [claim for claim in self._claims.values() if claim.epoch]
+        claims = [claim for claim in self._claims.values() if claim.epoch and claim.shard not in without]
         if not claims:
             return True
         offsets = self._offsets(claims, releasing)
@@ -276,13 +280,16 @@ class Intake:
 
     def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
         places = _places(partitions)
-        shards = {shard for _, shard in places}
+        shards = frozenset(shard for _, shard in places)
+        drained_s = self._clock.elapsed_s() + self._taker.drain_s
         done = self._give_up(shards)
         while not done.wait(COMMIT_INTERVAL_S):
-            self._commit()
+            # What can't be killed doesn't hold up the group: from the end of the drain its lease runs out.
+            is_drained = self._clock.elapsed_s() >= drained_s
+            self._commit(without=shards if is_drained else frozenset())
             self.check()
         for _attempt in range(RELEASES_MAX):
-            if self._commit(frozenset(shards)):
+            if self._commit(releasing=shards):
                 break
             self.check()
             time.sleep(COMMIT_RETRY_S)
@@ -294,7 +301,7 @@ class Intake:
         log.warning("lost shards %s", sorted({s for _, s in _places(partitions)}), extra={"action": "lost"})
         self._leases.end()
 
-    def _give_up(self, shards: set[int]) -> threading.Event:
+    def _give_up(self, shards: frozenset[int]) -> threading.Event:
         done = threading.Event()
         future = asyncio.run_coroutine_threadsafe(self._taker.give_up(shards), self._loop)
         future.add_done_callback(lambda _: done.set())

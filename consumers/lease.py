@@ -24,8 +24,9 @@ States of a shard at an executor
     held       Begins with a commit of `held` under the next epoch, then OwnerStarted(epoch) in the shard's partition of
                jobs.runs, then that partition is read up to there, and the guard has answered that its timer is set.
                Only then runs start, without those that the log shows as ended.
-    draining   Takes nothing more in; what runs has its drain time, and is then killed. Commits of `held` go on, since a
-               run goes on. When nothing of it runs and what ended is written, `released` is committed.
+    draining   Takes nothing more in; what runs has its drain time, in which commits of `held` go on. Then they leave it
+               out and the rest is killed: what can't be killed before the lease has run out, the kernel kills.
+               When nothing of it runs and what ended is written, `released` is committed.
 
 The trust window
 ----------------
