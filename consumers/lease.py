@@ -44,6 +44,8 @@ Failures
     executor killed                    its guard dies with it; the wait counts from the next assignment all the same
     executor stopped, hung, swapped    no commits, so the kernel kills its guard, which is dead when others begin
     executor and guard stopped         a kernel timer's SIGKILL ends stopped processes too
+    all of it stopped                  likewise, all below the guard; but where PID namespaces aren't allowed, a stopped init
+                                       can kill its slot only when it is woken up (`consumers.cage`)
     cut off from Kafka                 no commits succeed: as when stopped. A member cut off keeps what it has fetched,
                                        which is why membership alone proves nothing
     fenced (UNKNOWN_MEMBER_ID)         the lease ends at once, the executor exits

@@ -2,22 +2,23 @@
 
 import os
 import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count, pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from consumers.intake import GROUP
 from consumers.lease import Ownership
 from dueline import Client, Job, Once, Retry
 from dueline.address import READY, RUNS, shard_of
 from dueline.clock import to_ms
-from dueline.codec import decode_run_record
+from dueline.codec import decode_run_record, encode_run_event
 from dueline.ids import generated_at_ms, run_id
 from dueline.job import Priority
 from dueline.processes import descendants
@@ -35,6 +36,7 @@ class Execution:
     """One time that the code of a run ran, by what it wrote itself."""
 
     run: str
+    attempt: int
     start_ns: int
     last_ns: int
     ended: bool = False
@@ -108,6 +110,44 @@ def test_shards_are_released_when_the_last_executor_stops(platform: Platform, hi
         executor.wait_until_up()
 
 
+def test_what_had_ended_is_not_performed_again(platform: Platform, history: Path) -> None:
+    """An owner that ended between its events and its commit: stood in for by events of its epoch."""
+    executor, shard = platform.processes["executor"], 3
+    wait_for(lambda: shard in epochs_of(platform), "an owner", 60)
+    executor.stop()
+    done, failed, other = names_in(platform, shard, 3)
+    due = datetime.now(UTC)
+    params = {"history": str(history), "seconds": 0}
+    with Client(platform.settings.kafka) as client:
+        for job_id in (done, failed, other):
+            retry = Retry(max_attempts=2)
+            client.submit("pulse", params, id=job_id, trigger=Once(due), retry=retry)
+    former = RunEvent(
+        job_id=done,
+        due_ms=to_ms(due),
+        attempt=1,
+        version=0,
+        state=AttemptState.SUCCEEDED,
+        at_ms=to_ms(due),
+        executor_class="pulse",
+        priority=Priority.NORMAL,
+        recurring=False,
+        executor="former",
+        epoch=epochs_of(platform)[shard],
+    )
+    retry_ms = to_ms(due) + 1_000
+    retried = replace(former, job_id=failed, state=AttemptState.FAILED, retry_ms=retry_ms)
+    producer = Producer({"bootstrap.servers": platform.settings.kafka})
+    for event in (former, retried):
+        producer.produce(RUNS, encode_run_event(event), partition=shard)
+    assert producer.flush(10) == 0
+    executor.start()
+    executor.wait_until_up()
+    await_all(history, {run_id(failed, to_ms(due)), run_id(other, to_ms(due))})
+    attempts = {execution.run: execution.attempt for execution in executions(history)}
+    assert attempts == {run_id(failed, to_ms(due)): 2, run_id(other, to_ms(due)): 1}
+
+
 def submit(platform: Platform, history: Path, jobs: int, seconds: float) -> set[str]:
     """Jobs that are due now; the ids of their runs."""
     with Client(platform.settings.kafka) as client:
@@ -125,17 +165,21 @@ def submit(platform: Platform, history: Path, jobs: int, seconds: float) -> set[
 
 def submit_at(platform: Platform, shards: list[int], history: Path, seconds: float) -> set[str]:
     """A job in each of the shards, due now; the ids of their runs."""
-    due = datetime.now(UTC)
-    partitions = platform.settings.partitions
-    names = (f"pulse-{to_ms(due)}-{number}" for number in count())
-    runs = set()
+    due, runs = datetime.now(UTC), set()
+    params = {"history": str(history), "seconds": seconds}
     with Client(platform.settings.kafka) as client:
         for shard in shards:
-            job_id = next(name for name in names if shard_of(name, partitions) == shard)
-            params = {"history": str(history), "seconds": seconds}
+            (job_id,) = names_in(platform, shard, 1)
             client.submit("pulse", params, id=job_id, trigger=Once(due), timeout_s=60)
             runs.add(run_id(job_id, to_ms(due)))
     return runs
+
+
+def names_in(platform: Platform, shard: int, number: int) -> list[str]:
+    """New names for jobs of a shard."""
+    names = (f"pulse-{time.time_ns()}-{index}" for index in count())
+    fitting = (name for name in names if shard_of(name, platform.settings.partitions) == shard)
+    return list(islice(fitting, number))
 
 
 def judge(platform: Platform, history: Path, runs: set[str]) -> None:
@@ -162,8 +206,8 @@ def judge(platform: Platform, history: Path, runs: set[str]) -> None:
 def executions(history: Path) -> list[Execution]:
     found: dict[str, Execution] = {}
     for line in history.read_text().splitlines():
-        what, run, _, execution, at = line.split()
-        one = found.setdefault(execution, Execution(run, int(at), int(at)))
+        what, run, attempt, execution, at = line.split()
+        one = found.setdefault(execution, Execution(run, int(attempt), int(at), int(at)))
         one.last_ns = int(at)
         one.ended = what == "end"
     return list(found.values())
