@@ -143,7 +143,11 @@ def _init(argv: Sequence[str], channel: int, status: int, protection: Protection
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             _become(argv, channel)
         os.close(channel)
-        os.write(status, _watch(slot, signals).to_bytes(4))
+        ended = _watch(slot, signals)
+        with suppress(
+            BrokenPipeError
+        ):  # a guard that is dead asks no more; what the run left behind is killed all the same
+            os.write(status, ended.to_bytes(4))
         end_descendants(alone=protection.namespaces)
     finally:
         os._exit(1)

@@ -46,9 +46,11 @@ def executor(settings: Settings, slots: int | None, imports: tuple[str, ...]) ->
 
 
 def _become(settings: Settings, module: str, *arguments: str) -> None:
-    if find_spec(_NEEDS[module]) is None:
+    package = _NEEDS[module]
+    # Faust, once imported, has no spec.
+    if package not in sys.modules and find_spec(package) is None:
         raise Unavailable(
-            f"the {module.rpartition('.')[2]} needs the package {_NEEDS[module]}, which is not installed here: "
+            f"the {module.rpartition('.')[2]} needs the package {package}, which is not installed here: "
             "pip install 'dueline[platform]', best in an environment of its own"
         )
     sys.stdout.flush()

@@ -5,18 +5,19 @@ A line on its standard input is the lease that it takes, in seconds from then.
 
 import asyncio
 import sys
+from pathlib import Path
 
 from consumers.cage import Protection
 from consumers.slots import SlotPool
 from dueline.clock import SystemClock
-from tests.consumers.helpers import CLASSES, perform, pids_with, ready
+from tests.consumers.helpers import CLASSES, perform, ready
 
 
-async def main(protection: str, marker: str) -> None:
+async def main(protection: str, marker: str, tell: str) -> None:
     pool = SlotPool(2, [CLASSES], protection=Protection[protection])
     await pool.start()
-    task = asyncio.ensure_future(perform(pool, ready("leave-behind", marker=marker, s=100)))
-    while not pids_with(marker):
+    task = asyncio.ensure_future(perform(pool, ready("leave-behind", marker=marker, tell=tell, s=100)))
+    while not Path(tell).exists():  # then the process between the run and what it left behind is gone
         await asyncio.sleep(0.01)
     print(pool.guard_pid, flush=True)
     while lease := await asyncio.to_thread(sys.stdin.readline):

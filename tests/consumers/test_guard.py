@@ -32,7 +32,14 @@ def executor(doomed: tuple[subprocess.Popen[str], int, list[int]]) -> tuple[int,
 @pytest.fixture
 def doomed(protection: Protection, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int, list[int]]]:
     marker = new_marker()
-    argv = [sys.executable, "-m", "tests.consumers.doomed_executor", protection.name, marker]
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.consumers.doomed_executor",
+        protection.name,
+        marker,
+        str(tmp_path / "left"),
+    ]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
