@@ -39,7 +39,8 @@ def read_output(root: Path, address: str) -> Output:
         with path.open("rb") as file:
             blocks = block_reader(file, latest("Output").schema)
             file.seek(offset)
-            fields = next(iter(next(blocks)))
+            # One record a block: a count that says more was read where no block begins.
+            (fields,) = next(blocks)
     except FileNotFoundError:
         raise NotFound(
             f"the output {address} is not in {root.absolute()}; look on the machine whose executor wrote it"

@@ -158,6 +158,19 @@ async def test_an_offset_at_which_no_block_begins_is_refused(writer: OutputWrite
             read_output(tmp_path, f"{path}@{wrong}")
 
 
+async def test_a_byte_before_a_block_is_not_taken_for_its_count(writer: OutputWriter, tmp_path: Path) -> None:
+    await writer.write(output(1))
+    path, _, offset = (await writer.write(output(2))).partition("@")
+    data = bytearray((tmp_path / path).read_bytes())
+    data[int(offset) - 1] = (
+        0x82  # with the count behind it, the number 129; sizes and marks are as they should be
+    )
+    (tmp_path / path).write_bytes(data)
+    with pytest.raises(UndecodableRecord):
+        read_output(tmp_path, f"{path}@{int(offset) - 1}")
+    assert read_output(tmp_path, f"{path}@{offset}") == output(2)
+
+
 def test_an_executor_id_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="executor id"):
         OutputWriter(tmp_path, "../evil")

@@ -43,6 +43,7 @@ def test_without_the_extra_the_remedy_is_named(
     became: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("producers.cli.start.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "faust", raising=False)
     result = CliRunner().invoke(main, ["scheduler"])
     assert result.exit_code == 1
     assert "pip install 'dueline[platform]'" in result.stderr
