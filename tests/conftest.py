@@ -7,13 +7,11 @@ when a test has failed.
 """
 
 import os
-import random
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import pytest
 
 from infra.cassandra import ensure_tables
 from infra.kafka import ensure_topics
+from infra.local.checks import free_ports
 from infra.local.servers import CassandraServer, KafkaServer, Server, at_once, servers_of
 from infra.settings import Settings
 from tests.containers import CassandraContainer, KafkaContainer, engine_with_images
@@ -88,24 +87,6 @@ def pytest_report_header() -> str:
     if engine_with_images():
         return "servers: testcontainers (the Docker engine has the images)"
     return "servers: local processes (no Docker engine answers that has the images)"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different.
-
-    They lie below those that the system gives to outgoing connections, so that a server which is down for a moment
-    finds its port free when it comes back.
-    """
-    with ExitStack() as held:
-        return [_hold_free_port(held) for _ in range(count)]
-
-
-def _hold_free_port(held: ExitStack) -> int:
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError):
-            held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return port
 
 
 def _end_session(number: int, frame: object) -> None:

@@ -1,11 +1,8 @@
 """Start, stop and show Kafka, Cassandra and the platform on this machine; `make up`, `down` and `status` call it."""
 
-import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 from rich.console import Console
@@ -14,6 +11,7 @@ from rich.table import Table
 from dueline.errors import DuelineError, Unavailable
 from infra.cassandra import ensure_tables
 from infra.kafka import ensure_topics
+from infra.local.background import alone
 from infra.local.platform import platform_of, start_platform, stop_platform
 from infra.local.servers import servers_of, start_servers, stop_servers
 from infra.settings import Settings, load_settings
@@ -36,7 +34,7 @@ def main(context: click.Context) -> None:
 @click.pass_obj
 def up(settings: Settings) -> None:
     """Start the servers, make what is missing of topics and tables, start the platform."""
-    with _alone(settings):
+    with alone(settings.data):
         try:
             _start_servers(settings)
             say("making topics and tables where they are missing")
@@ -56,7 +54,7 @@ def up(settings: Settings) -> None:
 @click.pass_obj
 def down(settings: Settings, remove_data: bool) -> None:
     """Stop the platform, then the servers."""
-    with _alone(settings):
+    with alone(settings.data):
         stop_platform(settings, say)
         stop_servers(settings, say)
         for name in ("kafka", "cassandra", "outputs", "logs", "run") if remove_data else ():
@@ -68,7 +66,7 @@ def down(settings: Settings, remove_data: bool) -> None:
 @click.pass_obj
 def servers_up(settings: Settings) -> None:
     """Start Kafka and Cassandra alone."""
-    with _alone(settings):
+    with alone(settings.data):
         _start_servers(settings)
 
 
@@ -76,7 +74,7 @@ def servers_up(settings: Settings) -> None:
 @click.pass_obj
 def servers_down(settings: Settings) -> None:
     """Stop Kafka and Cassandra alone."""
-    with _alone(settings):
+    with alone(settings.data):
         stop_servers(settings, say)
 
 
@@ -107,20 +105,6 @@ def _start_servers(settings: Settings) -> None:
                 f"unset {setting}, or set {setting}_PORT to match"
             )
     start_servers(settings, say)
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Let nobody else start or stop things in this data folder meanwhile."""
-    settings.data.mkdir(parents=True, exist_ok=True)
-    with (settings.data / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Unavailable(
-                f"another command is starting or stopping things in {settings.data}: wait for it to end, and try again"
-            ) from None
-        yield
 
 
 def _state(pid: int | None, is_up: bool) -> str:

@@ -1,6 +1,7 @@
 """A process in the background, known by its pid file: started detached, signalled only while it is surely ours."""
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -8,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from dueline.errors import Unavailable
 
 LOG_BYTES_MAX = 20 * 1024**2
 """A longer log is put aside at the next start, as `<name>.log.1`: what led to yesterday's end is still there."""
@@ -121,3 +124,19 @@ def _open(pid: int) -> int | None:
 
 def _ended(handle: int, limit_s: float) -> bool:
     return bool(select.select([handle], [], [], limit_s)[0])
+
+
+@contextlib.contextmanager
+def alone(
+    data: Path,
+    otherwise: str = "another command is starting or stopping things",
+    remedy: str = "wait for it to end, and try again",
+) -> Iterator[None]:
+    """Let nobody else start or stop things in a data folder meanwhile. Raises Unavailable, in the words given."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"{otherwise} in {data}: {remedy}") from None
+        yield

@@ -1,10 +1,12 @@
 """What the machine must have before a server starts, and one sentence that says what to do for each that it lacks."""
 
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from dueline.errors import Unavailable
@@ -93,3 +95,21 @@ def _listening_inode(port: int) -> str | None:
             if fields[3] == listen and int(fields[1].rpartition(":")[2], 16) == port:
                 return fields[9]
     return None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, all different.
+
+    They lie below those that the system gives to outgoing connections, so that a server which is down for a moment
+    finds its port free when it comes back.
+    """
+    with ExitStack() as held:
+        return [_hold_free_port(held) for _ in range(count)]
+
+
+def _hold_free_port(held: ExitStack) -> int:
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError):
+            held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return port

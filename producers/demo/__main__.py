@@ -1,17 +1,14 @@
 """python -m producers.demo: exit status 0 when every job of the demo ended as expected."""
 
 import asyncio
-import fcntl
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +19,8 @@ from dueline.client import Client
 from dueline.errors import DuelineError, Unavailable
 from infra.cassandra import ensure_tables
 from infra.kafka import ensure_topics
-from infra.local.checks import find_java
+from infra.local.background import alone
+from infra.local.checks import find_java, free_ports
 from infra.local.jars import jars_of
 from infra.local.platform import start_platform, stop_platform
 from infra.local.servers import KafkaServer, start_servers, stop_servers
@@ -63,7 +61,7 @@ def main() -> int:
 
 def demo_settings() -> Settings:
     """A data folder and ports of the demo's own. Anything else, such as heap sizes, is as set."""
-    kafka, controller, cassandra, storage = _free_ports(4)
+    kafka, controller, cassandra, storage = free_ports(4)
     return load_settings(
         data=load_settings().data / "demo",
         kafka="",
@@ -78,14 +76,7 @@ def demo_settings() -> Settings:
 @contextmanager
 def running(settings: Settings) -> Iterator[None]:
     """Servers, topics, tables and the platform; whatever was started is stopped in the end, however that comes."""
-    settings.data.mkdir(parents=True, exist_ok=True)
-    with (settings.data / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Unavailable(
-                f"another demo runs in {settings.data}: wait for its end, or set DUELINE_DATA to another folder"
-            ) from None
+    with alone(settings.data, "another demo runs", "wait for its end, or set DUELINE_DATA to another folder"):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             _stop(settings)  # what a demo that was killed has left
@@ -170,20 +161,6 @@ def _stop(settings: Settings) -> None:
     stop_servers(settings, say)
     for name in ("kafka", "cassandra", "run", "scheduler", "ledger"):
         shutil.rmtree(settings.data / name, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now. They lie below those that the system gives to outgoing connections."""
-    with ExitStack() as held:
-        return [_hold_free_port(held) for _ in range(count)]
-
-
-def _hold_free_port(held: ExitStack) -> int:
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError):
-            held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return port
 
 
 if __name__ == "__main__":
