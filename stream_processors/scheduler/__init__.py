@@ -20,7 +20,8 @@ that may have been stored: nobody will look for it in the schedule again, so it 
 counts as satisfied only when its ready record is acknowledged.
 
 Invariant A: a submission's offset is committed only when what it asks for is durable: its row at or above the cursor,
-its ready record, its rejection, or its passing on.
+its ready record, its rejection, or its passing on. And only when the shard row says so too: a commit beyond the stored
+offset would hide from the next owner what it has to read again.
 Invariant B: a stored job never depends on anything in memory. What a wheel holds can be had again from its shard row:
 
     rows with an emit time at or above the cursor        may not have been emitted
