@@ -10,5 +10,6 @@ An executor takes ready runs from Kafka and hands them to its slots, long-lived 
 
 Of several executors each performs the runs of some shards. `consumers.lease` is the page that says why no shard's runs are
 ever performed by two at a time; `consumers.intake` commits offsets, and with them extends the lease;
-`consumers.take_over` is how a shard's next executor begins, and `consumers.positions` what it is left to begin with.
+`consumers.take_over` is how a shard's next executor begins, `consumers.positions` what it is left to begin with, and
+`consumers.findings` what it learns of the runs there: which have ended, and which may have taken their executor with them.
 """

@@ -39,14 +39,18 @@ class Account:
         self.committable[place] = completion.committable or 0
 
     def knows(self, key: RunKey, now_ms: int) -> bool:
-        """Whether the run is in hand, or finished lately: then this record is its second, and is to be passed over."""
+        """Whether the attempt is in hand, or finished lately: then this record is its second, and is to be passed over."""
         return key in self._open or self._finished.get(key, 0) > now_ms
 
     def wait(self, taken: Taken) -> None:
         """The run waits for a slot."""
-        self._open[taken.run.key] = taken.partition
+        self.open(taken.key, taken.partition)
         self._waiting[taken.place] = self._waiting.get(taken.place, 0) + 1
         self._update_full(taken.place)
+
+    def open(self, key: RunKey, shard: int) -> None:
+        """An attempt is in hand."""
+        self._open[key] = shard
 
     def begin(self, taken: Taken) -> None:
         """The run waits no more."""
@@ -61,7 +65,7 @@ class Account:
             self._update_full(place)
 
     def remember(self, key: RunKey, now_ms: int) -> None:
-        """A run is finished."""
+        """An attempt is finished."""
         self._open.pop(key, None)
         self._finished[key] = now_ms + REMEMBERED_MS
         while next(iter(self._finished.values())) < now_ms:

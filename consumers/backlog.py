@@ -5,8 +5,9 @@ from collections import defaultdict, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from consumers.findings import NOTHING, Past
 from dueline.job import Priority
-from dueline.runs import ReadyRun
+from dueline.runs import ReadyRun, RunKey
 
 #: A run that is later than this goes before all that is not: a third of the fifteen minutes within which each is to
 #: start, so low priorities get through while the high ones do not end.
@@ -18,12 +19,19 @@ _RANK = {priority: rank for rank, priority in enumerate(Priority)}
 class Taken:
     """A ready run, and the record that it came in."""
 
+    #: The run as it is to be performed: under a higher attempt than its record's, if that was begun in vain before.
     run: ReadyRun
+    #: What the record asks for.
+    key: RunKey
     #: Topic and partition.
     place: tuple[str, int]
     offset: int
-    #: The record's bytes, for the slot that performs it.
+    #: The run's bytes, for the slot that performs it.
     record: bytes
+    #: What former owners of the shard have done for it.
+    past: Past = NOTHING
+    #: Whether it starts only when its start is in the log.
+    announced: bool = False
 
     @property
     def partition(self) -> int:

@@ -1,14 +1,12 @@
-"""The executor: performs ready runs, one of a job at a time.
+"""The executor: takes ready runs for the shards that it holds, and has them performed.
 
 The life of a run here:
 
-    taken ──► (kept until its shard is held) ──► waits in the backlog ──► performed in a slot ──► output durable
-                    ──► retry command acknowledged, if any ──► event acknowledged ──► offset committable
+    taken ──► (kept until its shard is held) ──► performed, or passed over if former owners have done with it
+                                                                        ──► offset committable
 
-A run whose end the former owner of its shard had reported goes from the second to the last.
-
-Invariant D: a committed offset means a durable output, a durable event and a durable retry command. Whatever fails
-before the commit, the run is read again, by this executor or by the shard's next.
+`consumers.performer` has the middle of it. Whatever fails before the commit, the run is read again, by this executor or by
+the shard's next.
 """
 
 import asyncio
@@ -16,16 +14,18 @@ import logging
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import Message
 
 from consumers.account import Account
-from consumers.backlog import Backlog, Taken
+from consumers.backlog import Taken
 from consumers.claim import Claim
-from consumers.intake import Intake
+from consumers.findings import Findings
+from consumers.intake import Intake, Place
 from consumers.output_store import OutputWriter
+from consumers.performer import Performer
 from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import SlotPool
@@ -35,21 +35,17 @@ from dueline.clock import SystemClock
 from dueline.codec import decode_ready_run, encode_heartbeat
 from dueline.errors import InvalidJob, Unavailable, UndecodableRecord
 from dueline.ids import process_id
-from dueline.runs import Heartbeat, RunKey
-from dueline.states import AttemptState
+from dueline.runs import Heartbeat
 from infra.kafka import producer_config
 from infra.publisher import Publisher, Record
 from infra.settings import Settings
+from infra.watchdog import watch
 
 log = logging.getLogger(__name__)
 
-#: A run that ends sooner is reported by its end alone.
-STARTED_AFTER_S = 0.25
 HEARTBEAT_INTERVAL_S = 5.0
 #: How long running runs may go on when the executor stops, and when a shard moves: those wait for whom it moves to.
 DRAIN_ON_STOP_S, DRAIN_ON_REVOKE_S = 20.0, 5.0
-#: A run that was told to end before it had a slot is told again: it gets one when another slot is up.
-INTERRUPT_AGAIN_S = 0.1
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
 MARK_INTERVAL_S = 1.0
@@ -66,12 +62,9 @@ class Executor:
         self._clock = SystemClock()
         self._started_ms = self._clock.now_ms()
         self._slots = SlotPool(settings.slots, imports)
-        self._free = settings.slots
         self._outputs = OutputWriter(settings.data / "outputs", self.id)
         self._account = Account()
         self._positions = Positions()
-        self._backlog = Backlog()
-        self._performing: dict[asyncio.Task[None], Taken] = {}
         #: Shards that are assigned and not being given up.
         self._shards: set[int] = set()
         self._claims: dict[int, Claim] = {}
@@ -80,21 +73,35 @@ class Executor:
         self._epochs: dict[int, int] = {}
         #: What was taken of shards that are not held yet.
         self._early: defaultdict[int, list[Taken]] = defaultdict(list)
-        #: Attempts whose end a former owner of the shard has reported, with the time of the retry that follows.
-        self._ended: dict[int, dict[RunKey, int | None]] = {}
+        #: What the log says of each shard that is held, up to its begin.
+        self._findings: dict[int, Findings] = {}
+        #: The offsets below which a former owner may have begun runs without saying so.
+        self._doubtful: dict[Place, int] = {}
         self._classes: tuple[str, ...] = ()
         self.drain_s = DRAIN_ON_REVOKE_S
         self._reporter: Reporter
+        self._performer: Performer
 
     async def run(self, stop: asyncio.Event, ready: "asyncio.Future[None]") -> None:
         """Serve until `stop` is set, then drain. Raises what only a new process can mend."""
-        # The slots come first: their guard is to be started before librdkafka has threads.
+        # The slots come first: their guard is to be started before there are threads.
         self._classes = await self._slots.start()
+        watch(asyncio.get_running_loop(), self.fail)
         producer = producer_config(self._settings, self.id, **{"message.timeout.ms": MESSAGE_TIMEOUT_MS})
         publisher = Publisher(producer)
         positions = self._positions.positions
         intake = Intake(self._settings, self.id, self, self._account, positions, self.fail)
         self._reporter = Reporter(publisher, self.id, self._epochs, intake.check)
+        self._performer = Performer(
+            slots=self._settings.slots,
+            pool=self._slots,
+            outputs=self._outputs,
+            reporter=self._reporter,
+            account=self._account,
+            positions=self._positions,
+            clock=self._clock,
+            failed=self.fail,
+        )
         self._take_over = TakeOver(
             self._settings,
             self.id,
@@ -144,29 +151,22 @@ class Executor:
         for message in messages:
             if message.partition() in self._shards:
                 self._take_one(message, now_ms)
-        self._start_runs()
+        self._performer.start_runs()
 
     async def give_up(self, shards: frozenset[int]) -> None:
         self._shards -= shards
         for shard in shards:
             self._claims.pop(shard, None)
             self._early.pop(shard, None)
-        self._backlog.drop(shards)
-        tasks = {task: taken for task, taken in self._performing.items() if taken.partition in shards}
-        if not tasks:
-            return
-        _, left = await asyncio.wait(tasks, timeout=self.drain_s)
-        while left:
-            for task in left:
-                self._slots.interrupt(tasks[task].run.key)
-            _, left = await asyncio.wait(left, timeout=INTERRUPT_AGAIN_S)
+        await self._performer.give_up(shards, self.drain_s)
 
     def forget(self, shards: set[int]) -> None:
         self._account.forget(shards)
         self._positions.forget(shards)
         for shard in shards:
             self._epochs.pop(shard, None)
-            self._ended.pop(shard, None)
+            self._findings.pop(shard, None)
+        self._doubtful = {place: end for place, end in self._doubtful.items() if place[1] not in shards}
 
     def lease(self, until_s: float | None) -> None:
         self._slots.lease(until_s)
@@ -177,7 +177,7 @@ class Executor:
         for held in await self._take_over.run(claims):
             if self._claims.get(held.claim.shard) is held.claim:
                 self._hold(held)
-        self._start_runs()
+        self._performer.start_runs()
 
     def _taken_over(self, task: "asyncio.Task[None]") -> None:
         self._take_overs.discard(task)
@@ -187,30 +187,21 @@ class Executor:
     def _hold(self, held: Held) -> None:
         shard = held.claim.shard
         self._epochs[shard] = held.epoch
-        self._ended[shard] = held.findings.ended
+        self._findings[shard] = held.findings
+        self._doubtful |= held.doubtful
         self._positions.hold(shard, held.claim.position, held.findings.next_offset)
         log.info("holds shard %d, epoch %d", shard, held.epoch, extra={"action": "shard_held"})
         for taken in self._early.pop(shard, []):
             self._admit(taken)
 
     def _admit(self, taken: Taken) -> None:
-        """A run of a shard that is held: it waits for a slot, unless a former owner has performed it."""
-        ended = self._ended[taken.partition]
-        if taken.run.key not in ended:
-            self._backlog.add(taken)
-            return
-        self._account.begin(taken)
-        log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})
-        self._begin(taken, self._pass_over(taken, ended.pop(taken.run.key)))
-
-    async def _pass_over(self, taken: Taken, retry_ms: int | None) -> None:
-        if retry_ms is not None:  # whether the former owner sent it is not known
-            await self._reporter.retry(taken.run, retry_ms)
-        self._finish(taken)
+        past = self._findings[taken.partition].past_of(taken.run)
+        self._performer.admit(taken, past, doubtful=taken.offset < self._doubtful.get(taken.place, 0))
 
     async def _mark(self) -> None:
         while True:
             self._positions.mark(self._clock.elapsed_s(), self._account.taken, self._account.committable)
+            self._performer.check()
             await asyncio.sleep(MARK_INTERVAL_S)
 
     def _take_one(self, message: Message, now_ms: int) -> None:
@@ -228,53 +219,12 @@ class Executor:
             log.info("run %s attempt %d came again", *run.key, extra={"action": "repeated_record"})
             self._account.finish(place, offset)
             return
-        taken = Taken(run=run, place=place, offset=offset, record=record)
+        taken = Taken(run=run, key=run.key, place=place, offset=offset, record=record)
         self._account.wait(taken)
         if taken.partition in self._epochs:
             self._admit(taken)
         else:
             self._early[taken.partition].append(taken)
-
-    # -- performing ------------------------------------------------------------------------------------------------
-
-    def _start_runs(self) -> None:
-        while self._free and (taken := self._backlog.next(self._clock.now_ms())) is not None:
-            self._free -= 1
-            self._account.begin(taken)
-            self._begin(taken, self._perform(taken))
-
-    def _begin(self, taken: Taken, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._performing[task] = taken
-        task.add_done_callback(self._performed)
-
-    async def _perform(self, taken: Taken) -> None:
-        loop, started_ms = asyncio.get_running_loop(), self._clock.now_ms()
-        started = loop.call_later(STARTED_AFTER_S, self._reporter.started, taken, started_ms)
-        try:
-            outcome = await self._slots.perform(taken.run, taken.record)
-        finally:
-            started.cancel()
-            self._free += 1
-            self._backlog.ended(taken)
-        self._start_runs()
-        if outcome.state is AttemptState.INTERRUPTED:
-            # Nothing is finished: its record stays uncommitted, and is read again by the shard's next owner.
-            await self._reporter.ended(taken, outcome, "")
-            return
-        output = await self._outputs.write(outcome.output_of(taken.run))
-        placed = await self._reporter.ended(taken, outcome, output)
-        self._positions.reported(taken.partition, placed.offset)
-        self._finish(taken)
-
-    def _finish(self, taken: Taken) -> None:
-        self._account.remember(taken.run.key, self._clock.now_ms())
-        self._account.finish(taken.place, taken.offset)
-
-    def _performed(self, task: "asyncio.Task[None]") -> None:
-        del self._performing[task]
-        if not task.cancelled() and (error := task.exception()):
-            self.fail(error)
 
     # -- heartbeats ------------------------------------------------------------------------------------------------
 
@@ -291,7 +241,7 @@ class Executor:
             started_ms=self._started_ms,
             at_ms=self._clock.now_ms(),
             slots=self._settings.slots,
-            running=self._settings.slots - self._free,
+            running=self._performer.running,
             classes=self._classes,
             alive=alive,
         )

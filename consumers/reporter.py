@@ -14,8 +14,6 @@ from dueline.runs import ReadyRun, RunEvent
 from dueline.states import AttemptState
 from infra.publisher import Placed, Publisher, Record
 
-_RETRIED = {AttemptState.FAILED, AttemptState.TIMED_OUT, AttemptState.CRASHED}
-
 
 class Reporter:
     """Makes events and delivers them, in the order of completion (design 3.5)."""
@@ -36,42 +34,58 @@ class Reporter:
 
     def started(self, taken: Taken, started_ms: int) -> None:
         """Tell that a run goes on. Not waited for: its end follows on the same partition, by the same producer."""
-        event = self._event(taken, AttemptState.RUNNING, at_ms=started_ms, started_ms=started_ms)
-        self.unawaited(_record(taken.partition, event))
+        self.unawaited(self._running(taken, started_ms))
 
-    async def ended(self, taken: Taken, outcome: Outcome, output: str) -> Placed:
-        """Tell how an attempt ended; returns when Kafka has acknowledged that, and the retry before it."""
-        run = taken.run
-        pause_ms = run.retry.pause_ms(run.attempt) if outcome.state in _RETRIED else None
-        retry_ms = None if pause_ms is None else outcome.ended_ms + pause_ms
+    async def starting(self, taken: Taken, started_ms: int) -> None:
+        """Tell that a run starts, and what became of its earlier starts; returns when Kafka has acknowledged it.
+
+        So whatever the run does to this executor, its next owner knows of it.
+        """
+        untold = [begun.event for begun in taken.past.begun if not begun.told]
+        lost = [_record(taken.partition, self._lost(taken, event, started_ms)) for event in untold]
+        await self._publisher.deliver([*lost, self._running(taken, started_ms)], self._check)
+
+    async def ended(self, taken: Taken, outcome: Outcome, output: str, following: ReadyRun | None) -> Placed:
+        """Tell how an attempt ended, and ask for the one that follows, if one does; returns when Kafka has acknowledged both."""
         event = self._event(
             taken,
             outcome.state,
             at_ms=outcome.ended_ms,
             started_ms=outcome.started_ms,
             ended_ms=outcome.ended_ms,
-            retry_ms=retry_ms,
+            retry_ms=following.emit_ms if following else None,
             reason=outcome.reason,
             exit_status=outcome.exit_status,
             output=output,
         )
-        if retry_ms is not None:
-            await self.retry(run, retry_ms)
+        if following is not None:
+            await self.retry(taken.run.attempt, following)
         (placed,) = await self._publisher.deliver([_record(taken.partition, event)], self._check)
         return placed
 
-    async def retry(self, run: ReadyRun, retry_ms: int) -> None:
+    async def retry(self, failed: int, following: ReadyRun) -> None:
         """Ask for the attempt that follows a failed one; returns when Kafka has acknowledged that."""
-        command = RetryCommand(
-            follows=run.attempt, run=replace(run, attempt=run.attempt + 1, emit_ms=retry_ms)
-        )
-        await self._publisher.deliver(
-            [Record(SUBMISSIONS, run.job_id.encode(), encode_retry_command(command))], self._check
-        )
+        command = encode_retry_command(RetryCommand(follows=failed, run=following))
+        await self._publisher.deliver([Record(SUBMISSIONS, following.job_id.encode(), command)], self._check)
 
     def unawaited(self, record: Record) -> None:
         """Send what only matters if it arrives."""
         self._publisher.publish([record]).add_done_callback(asyncio.Future.exception)
+
+    def _running(self, taken: Taken, started_ms: int) -> Record:
+        event = self._event(taken, AttemptState.RUNNING, at_ms=started_ms, started_ms=started_ms)
+        return _record(taken.partition, event)
+
+    def _lost(self, taken: Taken, event: RunEvent, now_ms: int) -> RunEvent:
+        """The end of an attempt whose executor was lost; that we say it, a later owner, tells it from one given up in order."""
+        return replace(
+            event,
+            state=AttemptState.INTERRUPTED,
+            at_ms=now_ms,
+            epoch=self._epochs[taken.partition],
+            ended_ms=now_ms,
+            reason=f"its executor {event.executor} was lost",
+        )
 
     def _event(self, taken: Taken, state: AttemptState, **what: Any) -> RunEvent:
         run = taken.run

@@ -4,56 +4,36 @@
      (meanwhile)
 
 What stands before OwnerStarted in the partition is all that any former owner can say: an attempt that ended there has
-ended, and is not performed again. An attempt that the log shows as running or interrupted is performed again, under the
-same number.
+ended, and is not performed again. One that the log shows as running or interrupted is performed again, as the next attempt
+(`consumers.findings`). A former owner that did not release the shard may have been lost by one of its own runs, of which
+nothing is said yet, as short runs are reported by their end alone. So those that it may have begun, which are the records that
+the ready topics held when its lease had ended, start only when Kafka has acknowledged that they do.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 
 from consumers.claim import Claim
-from dueline.address import RUNS
+from consumers.findings import Findings
+from consumers.intake import Place
+from dueline.address import READY, RUNS
 from dueline.clock import Clock
-from dueline.codec import decode_run_record, encode_owner_started
-from dueline.errors import UndecodableRecord
-from dueline.runs import OwnerStarted, RunEvent, RunKey, Succession
-from dueline.states import AttemptState
-from infra.log_reader import read_to_end
+from dueline.codec import encode_owner_started
+from dueline.runs import OwnerStarted
+from infra.log_reader import ends_of, read_to_end
 from infra.publisher import Placed, Record
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Between attempts to read while Kafka is away.
 RETRY_PAUSE_S = 0.5
-_GO_ON = {AttemptState.RUNNING, AttemptState.INTERRUPTED}
-
-
-@dataclass(slots=True)
-class Findings:
-    """What a partition of jobs.runs says, as far as it was read."""
-
-    #: The offset to read on from.
-    next_offset: int
-    succession: Succession = field(default_factory=Succession)
-    #: The attempts that have ended, with the time of the retry that follows, if one does.
-    ended: dict[RunKey, int | None] = field(default_factory=dict)
-
-    def add(self, offset: int, value: bytes) -> None:
-        """The next record."""
-        self.next_offset = offset + 1
-        try:
-            record = decode_run_record(value)
-        except UndecodableRecord:
-            return  # the ledger says so
-        if not self.succession.admits(record) or isinstance(record, OwnerStarted):
-            return
-        if isinstance(record, RunEvent) and record.state not in _GO_ON:
-            self.ended[record.key] = record.retry_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +43,9 @@ class Held:
     claim: Claim
     epoch: int
     findings: Findings
+    #: The ends of its ready partitions, below which the former owner may have begun runs without saying so; empty if it
+    #: gave the shard up in good order.
+    doubtful: Mapping[Place, int]
 
 
 class TakeOver:
@@ -92,6 +75,7 @@ class TakeOver:
         findings = {claim.shard: Findings(claim.position) for claim in claims}
         await self._read(findings)
         await asyncio.sleep(max(claim.starts_s for claim in claims) - self._clock.elapsed_s())
+        ends = await self._ends([claim.shard for claim in claims if claim.found and not claim.found.released])
         epochs = {claim: _next_epoch(claim, findings[claim.shard]) for claim in claims}
         await self._hold(epochs)
         until_s = {claim: claim.held.result() for claim in claims}
@@ -101,21 +85,26 @@ class TakeOver:
         await self._deliver([self._announcement(claim.shard, epochs[claim]) for claim in claims])
         await self._read({claim.shard: findings[claim.shard] for claim in claims})
         await self._leased(max(until_s[claim] or 0.0 for claim in claims))
-        return [Held(claim=claim, epoch=epochs[claim], findings=findings[claim.shard]) for claim in claims]
+        return [
+            Held(
+                claim=claim,
+                epoch=epochs[claim],
+                findings=findings[claim.shard],
+                doubtful={place: end for place, end in ends.items() if place[1] == claim.shard},
+            )
+            for claim in claims
+        ]
 
     def _announcement(self, shard: int, epoch: int) -> Record:
         started = OwnerStarted(shard=shard, epoch=epoch, executor=self._executor, at_ms=self._clock.now_ms())
         return Record(RUNS, None, encode_owner_started(started), shard)
 
     async def _read(self, findings: Mapping[int, Findings]) -> None:
-        while True:
-            try:
-                return await asyncio.to_thread(_read_on, self._settings, findings)
-            except KafkaException as error:
-                log.warning(
-                    "jobs.runs can't be read, trying again: %s", error, extra={"action": "read_failed"}
-                )
-                await asyncio.sleep(RETRY_PAUSE_S)
+        await _persist(lambda: _read_on(self._settings, findings))
+
+    async def _ends(self, shards: Sequence[int]) -> Mapping[Place, int]:
+        places = [(topic, shard) for shard in shards for topic in READY.values()]
+        return await _persist(lambda: ends_of(self._settings, places)) if places else {}
 
 
 def _next_epoch(claim: Claim, findings: Findings) -> int:
@@ -126,3 +115,13 @@ def _read_on(settings: Settings, findings: Mapping[int, Findings]) -> None:
     starts = {(RUNS, shard): found.next_offset for shard, found in findings.items()}
     for message in read_to_end(settings, starts):
         findings[message.partition() or 0].add(message.offset() or 0, message.value() or b"")
+
+
+async def _persist(read: Callable[[], T]) -> T:
+    """Read in a thread, until Kafka answers."""
+    while True:
+        try:
+            return await asyncio.to_thread(read)
+        except KafkaException as error:
+            log.warning("the log can't be read, trying again: %s", error, extra={"action": "read_failed"})
+            await asyncio.sleep(RETRY_PAUSE_S)

@@ -228,6 +228,8 @@ def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
         "retry": _retry_fields(run.retry),
         "name": run.name,
         "recurring": run.recurring,
+        "failures": run.failures,
+        "crashes": run.crashes,
     }
 
 

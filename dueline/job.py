@@ -33,11 +33,12 @@ class Priority(StrEnum):
 class Retry:
     """What follows a failed attempt: up to `max_attempts` in all, each after a longer pause than the one before.
 
-    The pause before attempt n + 1 is `backoff_s * factor ** (n - 1)`, at most `backoff_max_s`, and up to a fifth of
-    it longer by chance, so that what failed together does not come back together.
+    Attempts that were interrupted, or whose process died by itself, don't count. The pause after failure n is
+    `backoff_s * factor ** (n - 1)`, at most `backoff_max_s`, and up to a fifth of it longer by chance, so that what failed
+    together does not come back together.
     """
 
-    #: The attempts in all, the first included: 1 means no retry.
+    #: The attempts that may fail, the first included: 1 means no retry.
     max_attempts: int = 1
     #: The pause before the second attempt, in seconds.
     backoff_s: float = 1.0
@@ -52,14 +53,16 @@ class Retry:
         _require_number("retry.factor", self.factor, 1, 100)
         _require_number("retry.backoff_max_s", self.backoff_max_s, 0, BACKOFF_MAX_S)
 
-    def pause_ms(self, attempt: int, chance: float | None = None) -> int | None:
-        """Milliseconds between the failure of attempt `attempt` (from 1) and the next; None if it was the last.
+    def pause_ms(self, failures: int, chance: float | None = None) -> int | None:
+        """Milliseconds between a run's failure number `failures` (from 1) and its next attempt; None after the last.
 
         `chance` in [0, 1) takes the place of the random number.
         """
-        if attempt >= self.max_attempts:
-            return None
-        exponent = min(attempt - 1, 64)  # beyond that every factor above 1 has reached the longest pause
+        return None if failures >= self.max_attempts else self.backoff_ms(failures, chance)
+
+    def backoff_ms(self, failures: int, chance: float | None = None) -> int:
+        """How long that pause is, however many attempts there may be."""
+        exponent = min(failures - 1, 64)  # beyond that every factor above 1 has reached the longest pause
         pause_s = min(self.backoff_s * self.factor**exponent, self.backoff_max_s)
         jitter = random.random() if chance is None else chance
         return int(pause_s * (1 + jitter / 5) * 1000)

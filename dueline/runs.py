@@ -1,7 +1,7 @@
 """What the platform says about runs: the records of the ready topics, of `jobs.runs` and of `jobs.executors`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dueline.ids import run_id
@@ -10,6 +10,8 @@ from dueline.states import AttemptState, RunState, run_state_after
 
 #: What names one try of one run, everywhere: the run id and the attempt, from 1.
 RunKey = tuple[str, int]
+#: The crash that ends a run.
+CRASHES_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class ReadyRun:
     due_ms: int
     #: When it was to be emitted: the due time, or the acceptance if that came later, or the time of the retry.
     emit_ms: int
-    #: Which try of the run this is, from 1.
+    #: Which try of the run this is, from 1. One that is interrupted is repeated as the next.
     attempt: int
     #: The submissions offset of the definition that asked for it.
     version: int
@@ -33,6 +35,10 @@ class ReadyRun:
     name: str = ""
     #: Whether its job can have more runs.
     recurring: bool = False
+    #: How many attempts before this one have failed or timed out: what the retry policy counts.
+    failures: int = 0
+    #: How many attempts before this one have ended by the death of their own process.
+    crashes: int = 0
 
     @property
     def run_id(self) -> str:
@@ -41,6 +47,29 @@ class ReadyRun:
     @property
     def key(self) -> RunKey:
         return self.run_id, self.attempt
+
+    def after(self, state: AttemptState, ended_ms: int) -> "ReadyRun | None":
+        """The attempt that follows upon this one, which ended like this; None if none does.
+
+        Failures are the retry policy's to count. A process that dies by itself is not one of them, as it tells of the
+        machine as often as of the run: it is repeated, whatever the policy, but no more than `CRASHES_MAX` times in all.
+        """
+        failures, crashes, pause_ms = self.failures, self.crashes, None
+        if state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
+            failures += 1
+            pause_ms = self.retry.pause_ms(failures)
+        elif state is AttemptState.CRASHED:
+            crashes += 1
+            pause_ms = self.retry.backoff_ms(crashes) if crashes < CRASHES_MAX else None
+        if pause_ms is None:
+            return None
+        return replace(
+            self,
+            attempt=self.attempt + 1,
+            emit_ms=ended_ms + pause_ms,
+            failures=failures,
+            crashes=crashes,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

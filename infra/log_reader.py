@@ -4,7 +4,7 @@ Blocking: call it in a thread.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -62,6 +62,17 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
                     yield message
                 if offset >= ends[place] - 1:
                     reached.add(place)
+    finally:
+        consumer.close()
+
+
+def ends_of(settings: Settings, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+    """The offset behind the last record of each partition. Raises KafkaException when the brokers do not answer."""
+    consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
+    try:
+        return {
+            place: consumer.get_watermark_offsets(TopicPartition(*place), TIMEOUT_S)[1] for place in places
+        }
     finally:
         consumer.close()
 

@@ -33,6 +33,7 @@ from infra.log_reader import first_offset_from
 from infra.publisher import Placed, Publisher, Record
 from infra.ready import say_ready
 from infra.settings import Settings
+from infra.watchdog import watch
 
 log = logging.getLogger(__name__)
 
@@ -251,6 +252,7 @@ class PartitionedApp:
         await self.publisher.close()
 
     async def start(self) -> None:
+        watch(asyncio.get_running_loop(), self.fail)
         self.publisher = Publisher(producer_config(self.settings, self.process_id))
         await self.open()
 

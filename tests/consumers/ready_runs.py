@@ -1,13 +1,20 @@
 """Ready runs as an executor takes them."""
 
 from consumers.backlog import Taken
+from consumers.findings import NOTHING, Past
 from dueline.address import READY
 from dueline.job import Priority, Retry
 from dueline.runs import ReadyRun
 
 
 def taken(
-    job_id: str, *, emit_ms: int = 0, priority: Priority = Priority.NORMAL, shard: int = 0, offset: int = 0
+    job_id: str,
+    *,
+    emit_ms: int = 0,
+    priority: Priority = Priority.NORMAL,
+    shard: int = 0,
+    offset: int = 0,
+    past: Past = NOTHING,
 ) -> Taken:
     run = ReadyRun(
         job_id=job_id,
@@ -21,4 +28,5 @@ def taken(
         timeout_ms=1000,
         retry=Retry(),
     )
-    return Taken(run=run, place=(READY[priority], shard), offset=offset, record=b"")
+    place = (READY[priority], shard)
+    return Taken(run=run, key=run.key, place=place, offset=offset, record=b"", past=past)

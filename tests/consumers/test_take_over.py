@@ -1,4 +1,4 @@
-"""What a new owner learns of its shard's partition of jobs.runs, and in which order it takes a shard over."""
+"""In which order a new owner takes a shard over."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,78 +8,21 @@ import pytest
 
 from consumers import take_over
 from consumers.claim import Claim
+from consumers.findings import Findings
+from consumers.intake import Place
 from consumers.lease import Ownership
-from consumers.take_over import Findings, TakeOver
+from consumers.take_over import TakeOver
+from dueline.address import READY
 from dueline.clock import ManualClock
-from dueline.codec import decode_run_record, encode_owner_started, encode_run_event
-from dueline.job import Priority
-from dueline.runs import OwnerStarted, RunEvent
+from dueline.codec import decode_run_record, encode_owner_started
+from dueline.runs import OwnerStarted
 from dueline.states import AttemptState
 from infra.publisher import Placed, Record
-
-
-def event(job_id: str, state: AttemptState, epoch: int = 1, **what: Any) -> bytes:
-    return encode_run_event(
-        RunEvent(
-            job_id=job_id,
-            due_ms=5,
-            attempt=1,
-            version=0,
-            state=state,
-            at_ms=0,
-            executor_class="noop",
-            priority=Priority.NORMAL,
-            recurring=False,
-            executor="somebody",
-            epoch=epoch,
-            **what,
-        )
-    )
+from tests.consumers.run_events import event_bytes
 
 
 def started(epoch: int) -> bytes:
     return encode_owner_started(OwnerStarted(shard=3, epoch=epoch, executor="somebody", at_ms=0))
-
-
-def findings_of(*records: bytes) -> Findings:
-    findings = Findings(0)
-    for offset, record in enumerate(records):
-        findings.add(offset, record)
-    return findings
-
-
-def test_what_has_ended_is_found_with_its_retry() -> None:
-    findings = findings_of(
-        started(1),
-        event("good", AttemptState.RUNNING),
-        event("good", AttemptState.SUCCEEDED),
-        event("bad", AttemptState.FAILED, retry_ms=9),
-        event("cancelled", AttemptState.CANCELLED),
-    )
-    assert findings.ended == {("good@5", 1): None, ("bad@5", 1): 9, ("cancelled@5", 1): None}
-    assert findings.next_offset == 5
-
-
-def test_what_went_on_or_was_interrupted_has_not_ended() -> None:
-    findings = findings_of(
-        event("long", AttemptState.RUNNING),
-        event("killed", AttemptState.RUNNING),
-        event("killed", AttemptState.INTERRUPTED),
-        event("again", AttemptState.INTERRUPTED),
-        event("again", AttemptState.SUCCEEDED),
-    )
-    assert findings.ended.keys() == {("again@5", 1)}
-
-
-def test_a_former_owner_is_not_heard_behind_its_successor() -> None:
-    findings = findings_of(started(1), started(2), event("late", AttemptState.SUCCEEDED, epoch=1))
-    assert findings.ended == {}
-    assert findings.succession.epoch == 2
-
-
-def test_a_foreign_record_is_passed_over() -> None:
-    findings = findings_of(b"{}", event("good", AttemptState.SUCCEEDED))
-    assert findings.ended.keys() == {("good@5", 1)}
 
 
 class Steps:
@@ -96,6 +39,10 @@ class Steps:
             for offset in range(found.next_offset, len(self.log)):
                 found.add(offset, self.log[offset])
 
+    def ends(self, _: object, places: Sequence[Place]) -> Mapping[Place, int]:
+        self.seen.append("ends")
+        return dict.fromkeys(places, 70)
+
     async def hold(self, epochs: Mapping[Claim, int]) -> None:
         self.seen.append(f"hold {sorted(epochs.values())}")
         for claim in epochs:
@@ -107,8 +54,8 @@ class Steps:
             assert isinstance(announced, OwnerStarted)
             assert record.partition == announced.shard
             self.seen.append(f"started {announced.epoch}")
-            self.log += [event("last-word", AttemptState.SUCCEEDED, epoch=4), record.value or b""]
-            self.log += [event("too-late", AttemptState.SUCCEEDED, epoch=4)]
+            self.log += [event_bytes("last-word", AttemptState.SUCCEEDED, epoch=4), record.value or b""]
+            self.log += [event_bytes("too-late", AttemptState.SUCCEEDED, epoch=4)]
         return []
 
     async def leased(self, until_s: float) -> None:
@@ -117,6 +64,7 @@ class Steps:
 
 def take_over_with(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> TakeOver:
     monkeypatch.setattr(take_over, "_read_on", steps.read)
+    monkeypatch.setattr(take_over, "ends_of", steps.ends)
     settings: Any = None
     return TakeOver(
         settings, "me", ManualClock(), hold=steps.hold, deliver=steps.deliver, leased=steps.leased
@@ -134,6 +82,7 @@ async def test_a_shard_is_announced_only_when_it_is_held(monkeypatch: pytest.Mon
     (held,) = await take_over_with(steps, monkeypatch).run([claim_of(3, found)])
     assert steps.seen == ["read", "hold [5]", "started 5", "read", "leased 7.0"]
     assert held.epoch == 5
+    assert held.doubtful == {}
     assert held.findings.ended.keys() == {("last-word@5", 1)}
 
 
@@ -158,5 +107,8 @@ async def test_a_held_shard_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
         waits.append(seconds)
 
     monkeypatch.setattr("consumers.take_over.asyncio.sleep", sleep)
-    await take_over_with(Steps([]), monkeypatch).run([claim])
+    steps = Steps([])
+    (held,) = await take_over_with(steps, monkeypatch).run([claim])
     assert waits == [claim.starts_s]
+    assert steps.seen[:3] == ["read", "ends", "hold [5]"]
+    assert held.doubtful == {(topic, 3): 70 for topic in READY.values()}

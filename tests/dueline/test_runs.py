@@ -1,12 +1,12 @@
-"""Whose events count after a shard has passed on."""
+"""Whose events count after a shard has passed on, and which attempt follows upon which."""
 
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dueline.job import Priority
-from dueline.runs import OwnerStarted, RunEvent, Succession
+from dueline.job import Priority, Retry
+from dueline.runs import CRASHES_MAX, OwnerStarted, ReadyRun, RunEvent, Succession
 from dueline.states import AttemptState
 
 EVENT = RunEvent(
@@ -22,6 +22,20 @@ EVENT = RunEvent(
     executor="first",
     epoch=1,
 )
+
+RUN = ReadyRun(
+    job_id="job",
+    due_ms=0,
+    emit_ms=0,
+    attempt=1,
+    version=0,
+    executor_class="noop",
+    priority=Priority.NORMAL,
+    params={},
+    timeout_ms=1,
+    retry=Retry(max_attempts=3, backoff_s=1, factor=2),
+)
+FAILED, TIMED_OUT, CRASHED = AttemptState.FAILED, AttemptState.TIMED_OUT, AttemptState.CRASHED
 
 
 def started(epoch: int) -> OwnerStarted:
@@ -56,3 +70,41 @@ def test_what_counts_never_falls_back(epochs: list[int]) -> None:
     counted = [epoch for epoch in epochs if succession.admits(replace(EVENT, epoch=epoch))]
     assert counted == sorted(counted)
     assert counted == [epoch for index, epoch in enumerate(epochs) if epoch >= max(epochs[: index + 1])]
+
+
+def test_failures_are_the_policy_s_to_count() -> None:
+    second = RUN.after(FAILED, 1000)
+    assert second is not None
+    assert (second.attempt, second.failures, second.crashes) == (2, 1, 0)
+    assert 2000 <= second.emit_ms <= 2200
+    third = second.after(TIMED_OUT, 5000)
+    assert third is not None
+    assert (third.attempt, third.failures) == (3, 2)
+    assert 7000 <= third.emit_ms <= 7400
+    assert third.after(FAILED, 9000) is None
+
+
+def test_a_repeat_after_an_interruption_uses_no_retry() -> None:
+    repeated = replace(RUN, attempt=7)
+    second = repeated.after(FAILED, 0)
+    assert second is not None
+    assert (second.attempt, second.failures) == (8, 1)
+
+
+@given(st.from_type(Retry), st.lists(st.sampled_from([FAILED, TIMED_OUT, CRASHED]), max_size=110))
+def test_a_run_ends_with_its_last_failure_or_its_third_crash(retry: Retry, ends: list[AttemptState]) -> None:
+    run, failures, crashes = replace(RUN, retry=retry), 0, 0
+    for state in ends:
+        crashes += state is CRASHED
+        failures += state is not CRASHED
+        following = run.after(state, 0)
+        over = crashes == CRASHES_MAX if state is CRASHED else failures == retry.max_attempts
+        assert (following is None) is over
+        if following is None:
+            return
+        run = following
+        assert run.attempt == 1 + failures + crashes
+
+
+def test_nothing_follows_upon_a_success() -> None:
+    assert RUN.after(AttemptState.SUCCEEDED, 0) is None

@@ -1,6 +1,7 @@
 """An executor class for tests: it writes down each of its executions, so that a test need not believe the platform."""
 
 import os
+import signal
 import time
 
 from dueline import Run, executor_class
@@ -29,6 +30,12 @@ def pulse(run: Run) -> None:
         time.sleep(0.005)
     os.write(file, f"end {execution} {_now_ns()}\n".encode())
     os.close(file)
+
+
+@executor_class("crash")
+def crash(run: Run) -> None:
+    """Die by itself."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _append(path: str, line: str) -> None:

@@ -1,0 +1,183 @@
+"""Performs runs whose shard is held: the part of a run's life from its turn to its end.
+
+    waits for its turn ──► performed in a slot ──► output durable ──► retry command acknowledged, if any
+                    ──► event acknowledged ──► offset committable
+
+Invariant D: a committed offset means a durable output, a durable event and a durable retry command.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from consumers.account import Account
+from consumers.backlog import Taken
+from consumers.findings import LOST_ALONE_MAX, Ended, Past
+from consumers.output_store import OutputWriter
+from consumers.positions import Positions
+from consumers.reporter import Reporter
+from consumers.slots import Outcome, SlotPool
+from consumers.turns import Turns
+from dueline.clock import Clock
+from dueline.codec import encode_ready_run
+from dueline.errors import DuelineError
+from dueline.runs import ReadyRun
+from dueline.states import AttemptState
+
+log = logging.getLogger(__name__)
+
+#: A run that ends sooner is reported by its end alone.
+STARTED_AFTER_S = 0.25
+#: A run that was told to end before it had a slot is told again: it gets one when another slot is up.
+INTERRUPT_AGAIN_S = 0.1
+#: A run that is not over so long after its timeout hangs in us: in a slot that doesn't come up, or in the output store.
+STUCK_AFTER_S = 120.0
+
+
+class Performer:
+    """The runs in hand whose shards are held. On the event loop."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        pool: SlotPool,
+        outputs: OutputWriter,
+        reporter: Reporter,
+        account: Account,
+        positions: Positions,
+        clock: Clock,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._turns = Turns(slots)
+        self._pool = pool
+        self._outputs = outputs
+        self._reporter = reporter
+        self._account = account
+        self._positions = positions
+        self._clock = clock
+        self._failed = failed
+        #: With the time of their begin, by CLOCK_BOOTTIME.
+        self._in_hand: dict[asyncio.Task[None], tuple[Taken, float]] = {}
+
+    @property
+    def running(self) -> int:
+        """How many runs are performed right now."""
+        return self._turns.running
+
+    def admit(self, taken: Taken, past: Past, *, doubtful: bool) -> None:
+        """A run of a shard that is held: it waits for its turn, unless former owners have done with it.
+
+        `doubtful`: one of them may have begun it without saying so.
+        """
+        run = past.repeat(taken.run)
+        if past.ended is not None:
+            self._account.begin(taken)
+            self._begin(taken, self._pass_over(replace(taken, run=run), past.ended))
+        elif past.hopeless:
+            self._account.begin(taken)
+            self._begin(taken, self._despair(taken, past))
+        elif past.begun or doubtful:
+            self._account.open(run.key, taken.partition)  # a retry may have been asked for under this number
+            record = encode_ready_run(run)
+            self._turns.add(replace(taken, run=run, record=record, past=past, announced=True))
+        else:
+            self._turns.add(taken)
+
+    def start_runs(self) -> None:
+        """Begin what may begin."""
+        while (taken := self._turns.next(self._clock.now_ms())) is not None:
+            self._account.begin(taken)
+            self._begin(taken, self._perform(taken))
+
+    async def give_up(self, shards: Collection[int], drain_s: float) -> None:
+        """Begin nothing more of these shards, let what runs finish for so long, and end the rest."""
+        self._turns.drop(shards)
+        tasks = {task: taken for task, (taken, _) in self._in_hand.items() if taken.partition in shards}
+        if not tasks:
+            return
+        _, left = await asyncio.wait(tasks, timeout=drain_s)
+        while left:
+            for task in left:
+                self._pool.interrupt(tasks[task].run.key)
+            _, left = await asyncio.wait(left, timeout=INTERRUPT_AGAIN_S)
+
+    def check(self) -> None:
+        """Fail if a run makes no progress any more, though its timeout is long over."""
+        now_s = self._clock.elapsed_s()
+        for taken, begun_s in self._in_hand.values():
+            late_s = now_s - begun_s - taken.run.timeout_ms / 1000
+            if late_s > STUCK_AFTER_S:
+                what = f"run {taken.run.run_id} attempt {taken.run.attempt}"
+                self._failed(DuelineError(f"{what} is not over {late_s:.0f} s after its timeout"))
+
+    def _begin(self, taken: Taken, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._in_hand[task] = taken, self._clock.elapsed_s()
+        task.add_done_callback(self._performed)
+
+    async def _perform(self, taken: Taken) -> None:
+        try:
+            outcome = await self._perform_in_slot(taken)
+        finally:
+            self._turns.ended(taken)
+        self.start_runs()
+        if outcome.state is AttemptState.INTERRUPTED:
+            # Nothing is finished: its record stays uncommitted, and is read again by the shard's next owner.
+            await self._reporter.ended(taken, outcome, "", None)
+        else:
+            await self._conclude(taken, outcome, taken.run.after(outcome.state, outcome.ended_ms))
+
+    async def _perform_in_slot(self, taken: Taken) -> Outcome:
+        started_ms = self._clock.now_ms()
+        if taken.announced:
+            await self._reporter.starting(taken, started_ms)
+            return await self._pool.perform(taken.run, taken.record)
+        loop = asyncio.get_running_loop()
+        started = loop.call_later(STARTED_AFTER_S, self._reporter.started, taken, started_ms)
+        try:
+            return await self._pool.perform(taken.run, taken.record)
+        finally:
+            started.cancel()
+
+    async def _conclude(self, taken: Taken, outcome: Outcome, following: ReadyRun | None) -> None:
+        output = await self._outputs.write(outcome.output_of(taken.run))
+        placed = await self._reporter.ended(taken, outcome, output, following)
+        self._positions.reported(taken.partition, placed.offset)
+        self._finish(taken)
+
+    async def _pass_over(self, taken: Taken, ended: Ended) -> None:
+        log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})
+        # Whether the former owner sent the retry is not known.
+        if ended.retry_ms is not None and (following := taken.run.after(ended.state, 0)) is not None:
+            await self._reporter.retry(taken.run.attempt, replace(following, emit_ms=ended.retry_ms))
+        self._finish(taken)
+
+    async def _despair(self, taken: Taken, past: Past) -> None:
+        """End a run that has taken its executors with it, as the last of its attempts."""
+        last = past.begun[-1].event
+        taken = replace(taken, run=replace(taken.run, attempt=last.attempt))
+        now_ms = self._clock.now_ms()
+        reason = f"its executors were lost at {past.lost} starts, at {LOST_ALONE_MAX} of them with nothing beside it"
+        outcome = Outcome(
+            state=AttemptState.CRASHED,
+            started_ms=last.started_ms or now_ms,
+            ended_ms=now_ms,
+            error=reason,
+            reason=reason,
+        )
+        log.error("run %s attempt %d: %s", *taken.run.key, reason, extra={"action": "run_hopeless"})
+        await self._conclude(taken, outcome, None)
+
+    def _finish(self, taken: Taken) -> None:
+        now_ms = self._clock.now_ms()
+        for key in {taken.key, taken.run.key}:
+            self._account.remember(key, now_ms)
+        self._account.finish(taken.place, taken.offset)
+
+    def _performed(self, task: "asyncio.Task[None]") -> None:
+        del self._in_hand[task]
+        if not task.cancelled() and (error := task.exception()):
+            self._failed(error)

@@ -1,0 +1,34 @@
+"""Events of runs, as they lie in jobs.runs."""
+
+from typing import Any
+
+from dueline.codec import encode_run_event
+from dueline.job import Priority
+from dueline.runs import RunEvent
+from dueline.states import AttemptState
+
+
+def event_bytes(
+    job_id: str,
+    state: AttemptState,
+    epoch: int = 1,
+    attempt: int = 1,
+    executor: str = "somebody",
+    **what: Any,
+) -> bytes:
+    return encode_run_event(
+        RunEvent(
+            job_id=job_id,
+            due_ms=5,
+            attempt=attempt,
+            version=0,
+            state=state,
+            at_ms=0,
+            executor_class="noop",
+            priority=Priority.NORMAL,
+            recurring=False,
+            executor=executor,
+            epoch=epoch,
+            **what,
+        )
+    )
