@@ -39,6 +39,14 @@ before it gives the shard away, so sent(c) <= assigned, and the new owner's wait
 duration is in the metadata. Both are measured as durations on one machine's CLOCK_BOOTTIME; no two clocks are compared.
 An executor has one kernel timer: for the shard of its whose lease ends first.
 
+What a new owner knows
+----------------------
+It reads the shard's partition of jobs.runs from the position in the metadata to its own OwnerStarted, and the ready topics from the
+committed offsets. A ready record that was performed to its end has an event of that in the former, and is passed over. One
+that has an event RUNNING or INTERRUPTED is performed again, as the next attempt. One without any may have been begun, since short runs are
+reported by their end alone: if the shard was not released, it begins only when RUNNING is acknowledged. What is begun so and
+never ends is counted against the run, not against the executor: `consumers.findings` has the rule.
+
 Failures
 --------
     executor killed                    its guard dies with it; the wait counts from the next assignment all the same

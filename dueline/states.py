@@ -28,7 +28,7 @@ class RunState(StrEnum):
     FAILED = "FAILED"
     #: It was killed at its timeout and no attempt is left.
     TIMED_OUT = "TIMED_OUT"
-    #: Its process died by itself, too often.
+    #: Its process died by itself for the third time, or its executors did, again and again.
     CRASHED = "CRASHED"
     #: Somebody cancelled the job.
     CANCELLED = "CANCELLED"
@@ -39,7 +39,7 @@ class RunState(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """How one attempt stands. An INTERRUPTED one is repeated and costs the run no retry."""
+    """How one attempt stands. An INTERRUPTED one is repeated as the next attempt, and costs the run no retry."""
 
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
