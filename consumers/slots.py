@@ -19,7 +19,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,11 @@ class SlotPool:
                 reason=reason,
             )
         slot.release()
-        if slot.verdict is None:
+        if report.state is AttemptState.TIMED_OUT and slot.verdict is None:
+            # Nobody here has sent it SIGTERM, and its time is not up: it was ended from outside, as by any other signal.
+            report = replace(report, state=AttemptState.CRASHED, reason="its process was sent SIGTERM by somebody else")
+            self.condemn(slot, AttemptState.CRASHED, report.reason)
+        elif slot.verdict is None:
             self._idle.put_nowait(slot)
         else:
             self._guard.kill(slot.name)  # it may have been told to end in the very moment in which it had

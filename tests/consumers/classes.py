@@ -93,6 +93,7 @@ def die(run: Run) -> None:
         "abort": os.abort,
         "exit": lambda: os._exit(3),
         "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
         "segfault": lambda: ctypes.string_at(0),
         "close everything": lambda: os.closerange(3, 1 << 16),
     }

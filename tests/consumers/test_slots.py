@@ -125,6 +125,7 @@ async def test_at_its_timeout_a_program_dies_with_all_its_family(pool: SlotPool)
         ("abort", "ended by SIGABRT", -6),
         ("exit", "exit status 3", 3),
         ("kill", "ended by SIGKILL", -9),
+        ("term", "sent SIGTERM by somebody else", None),
         ("segfault", "ended by SIGSEGV", -11),
         ("close everything", "ended by itself with exit status", None),
     ],
