@@ -172,7 +172,9 @@ class SlotPool:
         slot.release()
         if report.state is AttemptState.TIMED_OUT and slot.verdict is None:
             # Nobody here has sent it SIGTERM, and its time is not up: it was ended from outside, as by any other signal.
-            report = replace(report, state=AttemptState.CRASHED, reason="its process was sent SIGTERM by somebody else")
+            report = replace(
+                report, state=AttemptState.CRASHED, reason="its process was sent SIGTERM by somebody else"
+            )
             self.condemn(slot, AttemptState.CRASHED, report.reason)
         elif slot.verdict is None:
             self._idle.put_nowait(slot)

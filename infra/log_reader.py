@@ -5,7 +5,7 @@ Blocking: call it in a thread.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from time import monotonic
+from time import monotonic, sleep
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -15,6 +15,9 @@ from infra.settings import Settings
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
+#: Between questions to a partition without a leader.
+LEADERLESS_PAUSE_S = 0.1
+_LEADERLESS = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
 #: librdkafka's batch call returns when it has as many records as asked for, or when its time is up: at the log's end that
 #: is always its time, so it is short.
 BATCH_S = 0.05
@@ -32,7 +35,7 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
         assignment: list[TopicPartition] = []
         ends: dict[tuple[str, int], int] = {}
         for (topic, partition), start in starts.items():
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT_S)
+            low, high = _bounds(consumer, topic, partition)
             if start < low:
                 log.error(
                     "%s/%d is needed from offset %d and begins at %d: records are gone before their time",
@@ -70,9 +73,7 @@ def ends_of(settings: Settings, places: Iterable[tuple[str, int]]) -> Mapping[tu
     """The offset behind the last record of each partition. Raises KafkaException when the brokers do not answer."""
     consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
     try:
-        return {
-            place: consumer.get_watermark_offsets(TopicPartition(*place), TIMEOUT_S)[1] for place in places
-        }
+        return {place: _bounds(consumer, *place)[1] for place in places}
     finally:
         consumer.close()
 
@@ -87,6 +88,18 @@ def first_offset_from(settings: Settings, topic: str, partition: int, offset: in
 def beginning(topic: str, partitions: int) -> Mapping[tuple[str, int], int]:
     """Starts for `read_to_end` that mean all that a topic still holds."""
     return {(topic, partition): 0 for partition in range(partitions)}
+
+
+def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset of a partition, and the one behind its last. While it has no leader, it is about to get one."""
+    give_up = monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADERLESS or monotonic() > give_up:
+                raise
+            sleep(LEADERLESS_PAUSE_S)
 
 
 def _next_batch(consumer: Consumer) -> Sequence[Message]:

@@ -55,7 +55,7 @@ class Statement(StrEnum):
         INSERT INTO runs (minute, shard, run_id, attempt, state, executor_class, priority, version, executor, epoch,
                           started_ms, ended_ms, retry_ms, reason, exit_status, output)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
-    #: How a job's latest attempt stands, likewise.
+    #: How a job's latest attempt stands; the write timestamp follows from due time, attempt and state.
     SAVE_LAST_RUN = """
         UPDATE jobs USING TIMESTAMP ?
         SET last_due_ms = ?, last_attempt = ?, last_state = ?, last_started_ms = ?, last_ended_ms = ?,

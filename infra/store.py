@@ -26,6 +26,9 @@ T = TypeVar("T")
 #: Minutes in a day, and in a period of `history`: thirty days, so a job due each second has 2.6 million rows in one.
 DAY, PERIOD = 24 * 60, 30 * 24 * 60
 
+#: The latest due time that a write timestamp tells from later ones: in the year 2255, and it has to fit into 63 bits.
+_DUE_MAX_MS = 9_000_000_000_000
+
 #: Where a row of the schedule stands in the order of emission: emit time, run id, attempt.
 Position = tuple[int, str, int]
 
@@ -234,9 +237,11 @@ class Store:
         for offset, event in events:
             minute, bucket = minute_of(event.due_ms), bucket_of(event.job_id)
             runs[minute].append((Statement.SAVE_RUN, _run_values(minute, shard, event, offset + 1)))
-            # The last of several events of a job is the one that counts.
-            values = _last_run_values(event, offset + 1)
-            jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, (*values, bucket, shard, event.job_id))
+            # Of several events of a job that of its latest attempt counts.
+            values = (*_last_run_values(event), bucket, shard, event.job_id)
+            before = jobs[bucket].get(event.job_id)
+            if before is None or before[1][0] <= values[0]:
+                jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, values)
             if event.recurring:
                 history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
         writes = [*runs.values(), *(list(calls.values()) for calls in jobs.values()), *history]
@@ -318,6 +323,16 @@ def _run_values(minute: int, shard: int, event: RunEvent, timestamp: int) -> tup
     )
 
 
-def _last_run_values(event: RunEvent, timestamp: int) -> tuple[Any, ...]:
+def _last_run_values(event: RunEvent) -> tuple[Any, ...]:
     times = (event.started_ms, event.ended_ms, event.retry_ms)
-    return timestamp, event.due_ms, event.attempt, event.state.value, *times, event.executor
+    return _age(event), event.due_ms, event.attempt, event.state.value, *times, event.executor
+
+
+def _age(event: RunEvent) -> int:
+    """The write timestamp of a job's last run: by due time, then attempt, then state.
+
+    Not by the log, which may hold the end of an attempt behind that of the next: the retry is asked for before the end is
+    told, and an executor to which Kafka didn't answer tells it once more, when the next attempt may be over.
+    """
+    rank = {AttemptState.RUNNING: 0, AttemptState.INTERRUPTED: 1}.get(event.state, 2)
+    return min(event.due_ms, _DUE_MAX_MS) * 1_000_000 + min(event.attempt, 99_999) * 10 + rank

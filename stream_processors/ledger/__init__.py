@@ -4,7 +4,7 @@
     jobs.executors ──► executors                              one agent
 
 The write timestamp of a row is the offset of its event, so recording an event again changes nothing, and of two events
-of one attempt the later in the log is the one that counts. A batch of events is a few writes: one for each minute of
+of one attempt the later in the log is the one that counts. Of two attempts of a job the later one does. A batch of events is a few writes: one for each minute of
 due times and each bucket of jobs among them.
 
 An executor that was stopped and goes on when its shard has another owner may still have something to say. The new

@@ -284,7 +284,7 @@ async def test_the_latest_attempt_of_a_run(store: Store) -> None:
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0, 1]])
-async def test_events_of_one_job_count_in_the_order_of_the_log(
+async def test_events_of_one_job_count_in_the_order_of_its_attempts(
     session: Session, store: Store, order: list[int]
 ) -> None:
     job_id = new_id()
@@ -298,6 +298,18 @@ async def test_events_of_one_job_count_in_the_order_of_the_log(
     assert await last_run(session, job_id) == ("SUCCEEDED", 2, None)
     found = await store.latest_attempt(run_id(job_id, NOW_MS), job_id, NOW_MS)
     assert found == (2, RunState.SUCCEEDED)
+
+
+async def test_the_end_of_an_attempt_may_be_told_behind_that_of_the_next(
+    session: Session, store: Store
+) -> None:
+    job_id = new_id()
+    failed = event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 9)
+    events = [(10, event(job_id, AttemptState.SUCCEEDED, attempt=2)), (11, failed)]
+    await store.save_events(shard_of(job_id, SHARDS), events)
+    assert await last_run(session, job_id) == ("SUCCEEDED", 2, None)
+    await store.save_events(shard_of(job_id, SHARDS), [(12, failed)])
+    assert await last_run(session, job_id) == ("SUCCEEDED", 2, None)
 
 
 async def test_events_of_one_job_in_one_batch(session: Session, store: Store) -> None:

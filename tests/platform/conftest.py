@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from cassandra.cluster import Cluster
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from dueline.address import SUBMISSIONS
 from infra.local.platform import PlatformProcess
 from infra.local.servers import at_once
+from infra.log_reader import ends_of
 from infra.settings import Settings
 from tests.conftest import Servers
 
@@ -72,11 +73,8 @@ def platform(servers: Servers) -> Iterator[Platform]:
 
 def drop_submissions(settings: Settings) -> None:
     """Delete what tests of the client have submitted, tens of thousands of jobs, to a platform that was not there."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": "tests"})
-    places = [TopicPartition(SUBMISSIONS, partition) for partition in range(settings.partitions)]
-    for place in places:
-        place.offset = consumer.get_watermark_offsets(place, 10)[1]
-    consumer.close()
+    ends = ends_of(settings, [(SUBMISSIONS, partition) for partition in range(settings.partitions)])
+    places = [TopicPartition(*place, end) for place, end in ends.items()]
     admin = AdminClient({"bootstrap.servers": settings.kafka})  # kept: its futures never end without it
     for deleted in admin.delete_records(places).values():
         deleted.result()
