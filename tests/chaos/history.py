@@ -9,6 +9,8 @@ from typing import Any
 
 #: What the submitter did; what the jobs did; what was done to the platform; what the platform says in the end.
 SUBMISSIONS, EXECUTIONS, FAULTS, CLAIMS = "submissions", "executions", "faults", "claims"
+#: With which every line begins.
+_BEGIN = '{"what": '
 
 
 def now_ns() -> int:
@@ -38,12 +40,16 @@ class History:
             os.fdatasync(descriptor)
 
     def read(self, file: str) -> Iterator[dict[str, Any]]:
-        """The lines so far; a last one that is being written is left out."""
+        """The lines so far; a last one that is being written is left out.
+
+        A writer that is killed within its write leaves the beginning of a line, and the next writer's stands behind it.
+        What was not written whole was not said.
+        """
         try:
-            with self._path(file).open() as lines:
+            with self._path(file).open(errors="replace") as lines:
                 for line in lines:
                     if line.endswith("\n"):
-                        yield json.loads(line)
+                        yield from _parse(line)
         except FileNotFoundError:
             return
 
@@ -53,3 +59,16 @@ class History:
 
     def _path(self, file: str) -> Path:
         return self.folder / f"{file}.jsonl"
+
+
+def _parse(line: str) -> Iterator[dict[str, Any]]:
+    """The one object of a line, or the last of it, behind what was torn. What neither explains is no history."""
+    begin = 0
+    while True:
+        try:
+            yield json.loads(line[begin:])
+            return
+        except ValueError:
+            begin = line.find(_BEGIN, begin + 1)
+            if begin < 0:
+                raise
