@@ -23,11 +23,16 @@ ABREAST = 32
 async def settle(settings: Settings, folder: Path, limit_s: float) -> bool:
     """Return when nothing is left open of all jobs that were submitted; False if something is when the time is over."""
     open_jobs = set(_submitted(folder))
+    acknowledged = {
+        line["job"] for line in History(folder).read(SUBMISSIONS) if line["what"] == "acknowledged"
+    }
     give_up = time.monotonic() + limit_s
     async with open_views(settings) as views:
         while True:
             for batch in _batches(sorted(open_jobs)):
-                settled = await asyncio.gather(*(_is_settled(views, job) for job in batch))
+                settled = await asyncio.gather(
+                    *(_is_settled(views, job, job in acknowledged) for job in batch)
+                )
                 open_jobs -= {job for job, is_settled in zip(batch, settled, strict=True) if is_settled}
             if not open_jobs or time.monotonic() > give_up:
                 return not open_jobs
@@ -43,14 +48,14 @@ async def collect(settings: Settings, folder: Path) -> None:
     history.close()
 
 
-async def _is_settled(views: Views, job_id: str) -> bool:
+async def _is_settled(views: Views, job_id: str, acknowledged: bool) -> bool:
     try:
         view = await views.job(job_id)
         if view.state is JobState.REJECTED:
             return True
         runs = await views.runs(job_id, RUNS_MAX)
     except NotFound:
-        return True  # the checker knows whether it had to be there
+        return not acknowledged  # what was may lie before a scheduler that has not come to it yet
     return view.state is JobState.COMPLETED and all(run.state in ENDS for run in runs)
 
 

@@ -18,7 +18,7 @@ import click
 
 from dueline import AsyncClient, Every, Job, Once, Priority, Retry
 from dueline.clock import from_ms, to_ms
-from dueline.errors import NotAccepted
+from dueline.errors import NotAccepted, Unavailable
 from dueline.ids import IdGenerator
 from tests.chaos.history import SUBMISSIONS, History, now_ns, wall_ms
 
@@ -109,12 +109,19 @@ async def submit(client: AsyncClient, history: History, kind: str, job: Job) -> 
     """Submit a job, and write down what is known of it before and after."""
     expects = KINDS[kind].expects
     history.write(
-        SUBMISSIONS, "submitting", job=job.id, kind=kind, expects=expects, wall_ms=wall_ms(), **times_of(job)
+        SUBMISSIONS,
+        "submitting",
+        job=job.id,
+        kind=kind,
+        expects=expects,
+        max_attempts=job.retry.max_attempts,
+        wall_ms=wall_ms(),
+        **times_of(job),
     )
     begun_ns = now_ns()
     try:
         await client.submit_job(job, timeout=ACCEPTED_WITHIN_S)
-    except NotAccepted as error:
+    except (NotAccepted, Unavailable) as error:  # Kafka is away: neither makes those behind it wait
         history.write(SUBMISSIONS, "unknown", job=job.id, why=str(error))
         return
     took_ms = (now_ns() - begun_ns) / 1e6
