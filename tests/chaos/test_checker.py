@@ -18,6 +18,7 @@ from tests.chaos.checker.rules import WINDOW_MS, lost
 MS = 1_000_000
 #: The wall clock at CLOCK_BOOTTIME 0.
 EPOCH_MS = 1_700_000_000_000
+RUN_OF_JOB = f"job@{EPOCH_MS}"
 
 
 @dataclass
@@ -180,6 +181,13 @@ BAD: dict[str, tuple[str, Callable[[Story], Story]]] = {
     "a run that is open for ever": ("view", lambda s: s.asked("job").executed("job", 1, 2).claimed("job", "RUNNING", state="RUNNING")),
     "a success that is shown as a failure": ("view", lambda s: s.asked("job").executed("job", 1, 2).claimed("job", "FAILED", state="FAILED")),
     "a success that never was": ("view", lambda s: s.asked("job").executed("job", 1, 2, attempt=2).claimed("job")),
+    "a repeat outside the window": (
+        "lost",
+        lambda s: s.asked("job").executed("job", 1, 2, outcome=None).executed("job", WINDOW_MS + 1, WINDOW_MS + 2, attempt=2).claimed("job", "INTERRUPTED", "SUCCEEDED"),
+    ),
+    "before it was submitted": ("unsubmitted", lambda s: s.asked("job", -500).executed("job", -300, -290, due=-500).claimed("job", due=-500)),
+    "given up after one crash": ("view", lambda s: s.asked("job", kind="crashing", expects="CRASHED").executed("job", 1, 2, outcome=None).claimed("job", "CRASHED", state="CRASHED")),
+    "a run for a due time of nobody's": ("view", lambda s: s.asked("job").executed("job", 1, 2).claimed("job").claimed("job", due=5)),
     "a job that is open for ever": ("view", lambda s: s.asked("job").executed("job", 1, 2).claimed("job", job_state="ACTIVE")),
 }  # fmt: skip
 
@@ -190,6 +198,50 @@ def test_what_must_not_be_is_found(rule: str, wrong: Callable[[Story], Story], t
     assert (judgement.verdict, judgement.exit_status) == ("invalid", 1)
     assert rule in {anomaly.rule for anomaly in judgement.anomalies}
     assert not [anomaly for anomaly in judgement.anomalies if anomaly.subject.startswith("cut")]
+
+
+def test_a_cut_that_no_fault_explains_proves_nothing(tmp_path: Path) -> None:
+    story = cut_and_repeated()
+    story.lines["faults"].clear()
+    judgement = story.judge(tmp_path)
+    assert (judgement.verdict, judgement.figures["repeated_without_fault"]) == ("unknown", 1)
+
+
+def test_a_run_that_is_cut_when_the_lease_ends_was_hit_when_the_fault_began(tmp_path: Path) -> None:
+    story = Story().asked("cut").executed("cut", 10, 3020, outcome=None).hit(20, 20)
+    story.executed("cut", 9000, 9010, attempt=2).claimed("cut", "INTERRUPTED", "SUCCEEDED")
+    figures = story.judge(tmp_path).figures
+    assert figures["faults"]["sigkill executor"]["recovered_after_ms"]["max"] == 8980
+
+
+def test_a_performed_run_whose_row_is_missing_is_found(tmp_path: Path) -> None:
+    for what in ("run", "attempt"):
+        story = cut_and_repeated().asked("job").executed("job", 1, 2).claimed("job")
+        claims = story.lines["claims"]
+        claims[:] = [c for c in claims if not (c["what"] == what and c["run"].startswith("job"))]
+        judgement = story.judge(tmp_path)
+        assert {(anomaly.rule, anomaly.subject) for anomaly in judgement.anomalies} == {("view", RUN_OF_JOB)}
+
+
+@pytest.mark.parametrize(("failures", "verdict"), [(1, "invalid"), (2, "valid"), (3, "invalid")])
+def test_a_run_fails_as_often_as_its_policy_says(tmp_path: Path, failures: int, verdict: str) -> None:
+    story = cut_and_repeated().asked("job", kind="failing", expects="FAILED", max_attempts=2)
+    for number in range(failures):
+        story.executed("job", 10 * number + 1, 10 * number + 2, attempt=number + 1, outcome="failure")
+    story.claimed("job", *["FAILED"] * failures, state="FAILED")
+    for claim in story.lines["claims"]:
+        if claim["what"] == "attempt" and claim["run"] == RUN_OF_JOB:
+            claim["sha256"] = f"e{claim['attempt'] + 2}"  # behind the two executions of the run that was cut
+    assert story.judge(tmp_path).verdict == verdict
+
+
+def test_a_torn_line_hides_nothing_behind_it(tmp_path: Path) -> None:
+    story = cut_and_repeated()
+    story.judge(tmp_path)
+    path = tmp_path / "executions.jsonl"
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, f"{first[:40]}{rest[0]}", *rest[1:], ""]))
+    assert judge(tmp_path).verdict == "valid"
 
 
 def test_overlapping_time_is_measured(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from tests.chaos.checker.rules import overlaps
 
 #: Later than this, a start tells of something that is not in order.
 LATE_MS = 1_000
+#: What a fault has done shows until so long after its end: a scheduler's take-over takes up to 15 s.
+AFTER_NS = 15_000_000_000
 #: Kinds whose executions end without a word by design.
 _ENDS_SILENTLY = {"crashing", "overrunning"}
 
@@ -21,6 +23,8 @@ class Start:
 
     eligible_ms: int
     start_ms: int
+    #: When that which a fault may have hit began: what was cut later, at the end of a lease, had begun before.
+    since_ms: int
 
     @property
     def lateness_ms(self) -> int:
@@ -36,6 +40,26 @@ def cut(past: Past) -> list[tuple[Execution, Execution]]:
             pairs = itertools.pairwise(executions)
             found += [(one, following) for one, following in pairs if one.outcome is None]
     return found
+
+
+def hit(past: Past) -> list[tuple[Execution, Execution]]:
+    """Those of them that a fault explains."""
+    return [pair for pair in cut(past) if _explained(past, *pair)]
+
+
+def repeated_without_fault(past: Past) -> int:
+    """Repeats, of what was cut as of what had ended well, that no fault explains."""
+    pairs = cut(past)
+    for executions in past.executions.values():
+        pairs += [pair for pair in itertools.pairwise(executions) if pair[0].outcome == "success"]
+    return len([pair for pair in pairs if not _explained(past, *pair)])
+
+
+def _explained(past: Past, one: Execution, following: Execution) -> bool:
+    return any(
+        fault.at_ns <= following.start_ns and one.start_ns <= fault.until_ns + AFTER_NS
+        for fault in past.faults
+    )
 
 
 def duplicates(past: Past) -> int:
@@ -76,6 +100,7 @@ def figures(past: Past) -> Mapping[str, Any]:
         "runs_performed": len(past.executions),
         "executions": executions,
         "executions_cut_and_repeated": len(cut(past)),
+        "repeated_without_fault": repeated_without_fault(past),
         "duplicates": repeated,
         "duplicates_per_million": round(1e6 * repeated / executions) if executions else 0,
         "overlapping_ms": round(sum(overlap_ns for _, _, overlap_ns in overlaps(past)) / 1e6, 3),
@@ -114,24 +139,25 @@ def _starts(past: Past) -> Sequence[Start]:
     for executions in past.executions.values():
         demand = past.demands.get(executions[0].job)
         accepted_ms = (demand.acknowledged_ms or 0) if demand else 0
-        starts.append(Start(max(executions[0].due_ms, accepted_ms), executions[0].start_wall_ms))
+        eligible_ms = max(executions[0].due_ms, accepted_ms)
+        starts.append(Start(eligible_ms, executions[0].start_wall_ms, eligible_ms))
     for one, following in cut(past):
-        starts.append(Start(past_ms(past, one.last_ns), following.start_wall_ms))
+        starts.append(Start(past_ms(past, one.last_ns), following.start_wall_ms, one.start_wall_ms))
     return starts
 
 
 def _recovered_ms(fault: Fault, past: Past, starts: Sequence[Start]) -> int:
-    """The first instant after a fault began at which nothing waits for longer than `LATE_MS`.
+    """The first instant after a fault began at which nothing that it delayed or cut waits for longer than `LATE_MS`.
 
     At that instant all that could begin `LATE_MS` before it has begun, what the fault had cut included.
     """
     at_ms = past_ms(past, fault.at_ns)
     late = sorted(
         (start for start in starts if start.lateness_ms > LATE_MS and start.start_ms > at_ms),
-        key=lambda start: start.eligible_ms,
+        key=lambda start: start.since_ms,
     )
-    until_ms = at_ms
+    until_ms, hits_ms = at_ms, max(at_ms + LATE_MS, past_ms(past, fault.until_ns))
     for start in late:
-        if start.eligible_ms <= max(until_ms, at_ms + LATE_MS):
+        if start.since_ms <= max(until_ms, hits_ms):
             until_ms = max(until_ms, start.start_ms)
     return until_ms

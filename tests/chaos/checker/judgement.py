@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.checker.figures import cut, figures
+from tests.chaos.checker.figures import figures, hit
 from tests.chaos.checker.past import read
 from tests.chaos.checker.rules import RULES, Anomaly
 
@@ -40,8 +40,8 @@ def judge(folder: Path) -> Judgement:
     anomalies = tuple(anomaly for rule in RULES for anomaly in rule(past))
     if anomalies:
         verdict = "invalid"
-    elif not cut(past):
-        verdict = "unknown"  # no kill hit a run between its start and its commit: nothing was tried
+    elif not hit(past):
+        verdict = "unknown"  # no fault hit a run between its start and its commit: nothing was tried
     else:
         verdict = "valid"
     return Judgement(verdict, anomalies, figures(past))

@@ -8,9 +8,6 @@ from typing import Any
 
 from tests.chaos.history import CLAIMS, EXECUTIONS, FAULTS, SUBMISSIONS, History
 
-#: A recurring job's due times that came while its submission was on its way may count for it or not.
-ON_ITS_WAY_MS = 60_000
-
 
 @dataclass(slots=True)
 class Execution:
@@ -46,6 +43,8 @@ class Demand:
     dues_ms: Sequence[int]
     recurring: bool
     submitted_ms: int
+    #: How many attempts may fail; None where the history doesn't say.
+    max_attempts: int | None = None
     #: None if it never was, as far as the submitter knows.
     acknowledged_ms: int | None = None
     took_ms: float = 0.0
@@ -61,10 +60,10 @@ class Demand:
 
     @property
     def allowed_ms(self) -> frozenset[int]:
-        """Those for which it may have been run."""
+        """Those for which it may have been run: what came while its submission was on its way may count or not."""
         if not self.recurring:
             return frozenset(self.dues_ms)
-        return frozenset(due for due in self.dues_ms if due >= self.submitted_ms - ON_ITS_WAY_MS)
+        return frozenset(due for due in self.dues_ms if due >= self.submitted_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +135,7 @@ def _demands(history: History) -> Mapping[str, Demand]:
                 dues_ms=_dues(line),
                 recurring="every_ms" in line,
                 submitted_ms=line["wall_ms"],
+                max_attempts=line.get("max_attempts"),
             )
         elif line["what"] == "acknowledged":
             demands[job].acknowledged_ms = line["wall_ms"]

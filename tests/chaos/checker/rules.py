@@ -1,5 +1,6 @@
 """What must hold of a past. Each rule yields what hurts it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ from tests.chaos.checker.past import AttemptClaim, Demand, Execution, Past
 
 #: A run starts within fifteen minutes of its due time: what the platform promises, and the width of all windows.
 WINDOW_MS = 15 * 60_000
+#: The crash that ends a run, as the README promises it.
+CRASHES_MAX = 3
 _ENDS = {"SUCCEEDED", "FAILED", "TIMED_OUT", "CRASHED", "CANCELLED", "SKIPPED", "MISSED"}
 #: What an execution's own end makes of its attempt. One that did not come to its end may have any other.
 _STATE_OF = {"success": "SUCCEEDED", "failure": "FAILED"}
@@ -60,6 +63,8 @@ def unsubmitted(past: Past) -> Iterator[Anomaly]:
             yield Anomaly("unsubmitted", run, "nobody submitted its job")
         elif executions[0].due_ms not in demand.allowed_ms:
             yield Anomaly("unsubmitted", run, "its job has no such due time")
+        elif executions[0].start_wall_ms < demand.submitted_ms:
+            yield Anomaly("unsubmitted", run, "it began before its job was submitted")
 
 
 def output(past: Past) -> Iterator[Anomaly]:
@@ -94,8 +99,41 @@ def view(past: Past) -> Iterator[Anomaly]:
             and not _despaired(past, run)
         ):
             yield Anomaly("view", run, f"it was performed with success, and is shown as {state}")
+    yield from _not_asked_for(past)
+    for run in past.executions:
+        if run not in past.claims.runs:
+            yield Anomaly("view", run, "it was performed, and the views know no such run")
+    for run, state in past.claims.runs.items():
+        yield from _view_of_attempts(past, run, state)
     for claim in _attempts(past):
         yield from _view_of_attempt(past, claim)
+
+
+def _not_asked_for(past: Past) -> Iterator[Anomaly]:
+    for run in past.claims.runs:
+        job, _, due = run.rpartition("@")
+        demand = past.demands.get(job)
+        if demand is not None and int(due) not in demand.allowed_ms:
+            yield Anomaly("view", run, "it is shown, and its job has no such due time")
+
+
+def _view_of_attempts(past: Past, run: str, state: str) -> Iterator[Anomaly]:
+    """The attempts that are shown are all there were, end as the run does, and are as many as the policy wants."""
+    claims = sorted(past.claims.attempts.get(run, ()), key=lambda claim: claim.attempt)
+    numbers = [claim.attempt for claim in claims]
+    begun = max((each.attempt for each in past.executions.get(run, ())), default=0)
+    if numbers != list(range(1, max(begun, len(numbers)) + 1)):
+        yield Anomaly("view", run, f"attempts {numbers} are shown, and attempt {begun} was begun")
+    elif claims and state in _ENDS and claims[-1].state != state:
+        yield Anomaly("view", run, f"it is shown as {state}, and its last attempt as {claims[-1].state}")
+    states = Counter(claim.state for claim in claims)
+    demand = past.demands.get(run.rpartition("@")[0])
+    if state in ("FAILED", "TIMED_OUT") and demand is not None and demand.max_attempts is not None:
+        failed = states["FAILED"] + states["TIMED_OUT"]
+        if failed != demand.max_attempts:
+            yield Anomaly("view", run, f"given up after {failed} failures of {demand.max_attempts}")
+    if state == "CRASHED" and states["CRASHED"] != CRASHES_MAX and not _despaired(past, run):
+        yield Anomaly("view", run, f"given up after {states['CRASHED']} crashes of {CRASHES_MAX}")
 
 
 def _view_of_attempt(past: Past, claim: AttemptClaim) -> Iterator[Anomaly]:
@@ -133,7 +171,8 @@ def _unfinished(past: Past, demand: Demand, run: str) -> str:
 
 def _unmatched(past: Past, demand: Demand) -> Iterator[Anomaly]:
     """Earliest deadline first: enough to find a matching, since the windows of a job have the same width."""
-    runs = [e[0] for due in demand.dues_ms if (e := past.executions.get(f"{demand.job}@{due}"))]
+    found = (past.executions.get(f"{demand.job}@{due}", ()) for due in demand.dues_ms)
+    runs = [_performed(executions) for executions in found if executions]
     starts = sorted(execution.start_wall_ms for execution in runs)
     open_dues = sorted({*demand.required_ms, *(execution.due_ms for execution in runs)})
     for start_ms in starts:
@@ -147,6 +186,13 @@ def _unmatched(past: Past, demand: Demand) -> Iterator[Anomaly]:
     for due_ms in open_dues:
         if not _unfinished(past, demand, f"{demand.job}@{due_ms}"):
             yield Anomaly("lost", demand.job, f"no run began in the window of {due_ms}")
+
+
+def _performed(executions: Sequence[Execution]) -> Execution:
+    """The execution that counts: the first that ended well, of a run that ran into a cut or was retried; else the first."""
+    if executions[0].outcome == "failure":
+        return executions[0]  # its retries wait on purpose
+    return next((each for each in executions if each.outcome == "success"), executions[0])
 
 
 def _despaired(past: Past, run: str) -> bool:
