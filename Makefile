@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test lint lock clean
+.PHONY: help setup up down status demo test lint bench lock clean
 
 help: ## Show this help
 	@echo "Dueline: a distributed job scheduler. Needs git, make, Python 3.11, JDK 17 and Maven."
@@ -37,6 +37,10 @@ lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+bench: $(READY) ## Measure the platform (ONLY=drain ROUNDS=3 SEED=1 QUICK=1); build/bench/index.html has the plots
+	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(QUICK),--quick) $(ONLY) $(OPTIONS)
 
 lock: $(READY) ## Resolve the dependencies anew into requirements.txt, with hashes and without addresses
 	@$(BIN)/pip install --quiet uv
