@@ -7,18 +7,20 @@ would cost fastavro twice the time and say no more.
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 
 from fastavro import schemaless_reader, schemaless_writer
 
+from dueline.calendars import Calendar
 from dueline.clock import from_ms, to_ms
 from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.ids import is_generated, is_name
 from dueline.job import Job, Priority, Retry, params_text
-from dueline.json_form import job_from_json
+from dueline.json_form import calendar_from_json, job_from_json
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
@@ -26,8 +28,9 @@ from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
 #: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
 SUBMISSION_LENGTH_MAX = 256_000
 CONFLUENT_MARK = b"\x00"
+_ONE_MS = timedelta(milliseconds=1)
 
-Submission = Job | RetryCommand | ControlCommand
+Submission = Job | RetryCommand | ControlCommand | Calendar
 
 
 def decode_submission(data: bytes) -> Submission:
@@ -50,6 +53,8 @@ def decode_submission(data: bytes) -> Submission:
             RecursionError,
         ) as error:  # of JSON, of UTF-8, or of a number with thousands of digits
             raise UndecodableRecord(f"not valid JSON: {error}") from error
+        if "calendar" in source:
+            return calendar_from_json(source)
         job = job_from_json(source)
         params_text(job.params)  # JSON's reader lets through what its writer refuses, such as NaN
         return job
@@ -94,6 +99,11 @@ def encode(record: str, fields: Mapping[str, Any]) -> bytes:
 
 def encode_job(job: Job) -> bytes:
     return encode("JobSubmission", job_fields(job))
+
+
+def encode_calendar(calendar: Calendar) -> bytes:
+    fields = {"name": calendar.name, "dates": sorted(calendar.dates), "time_zone": calendar.time_zone}
+    return encode("Calendar", fields)
 
 
 def encode_retry_command(command: RetryCommand) -> bytes:
@@ -211,6 +221,7 @@ _SUBMISSIONS: Mapping[str, Callable[[Mapping[str, Any]], Submission]] = {
     "JobSubmission": _job,
     "RetryCommand": _retry_command,
     "ControlCommand": _control_command,
+    "Calendar": lambda fields: Calendar(**fields),
 }
 
 
@@ -277,28 +288,28 @@ def _trigger_fields(trigger: Trigger) -> tuple[str, dict[str, Any]]:
     if isinstance(trigger, Once):
         return f"{namespace}.Once", {"at_ms": to_ms(trigger.at)}
     assert isinstance(trigger, Every | Cron)
-    window = {
+    shared = {
         "start_ms": to_ms(trigger.start) if trigger.start else None,
         "end_ms": to_ms(trigger.end) if trigger.end else None,
+        "jitter_ms": trigger.jitter // _ONE_MS,
+        "excluding": list(trigger.excluding),
     }
     if isinstance(trigger, Every):
-        return f"{namespace}.Every", {"interval_ms": round(trigger.interval.total_seconds() * 1000), **window}
-    return f"{namespace}.Cron", {"expression": trigger.expression, "time_zone": trigger.time_zone, **window}
+        return f"{namespace}.Every", {"interval_ms": trigger.interval // _ONE_MS, **shared}
+    return f"{namespace}.Cron", {"expression": trigger.expression, "time_zone": trigger.time_zone, **shared}
 
 
 def _trigger(fields: Mapping[str, Any]) -> Trigger:
     try:
         if "at_ms" in fields:
             return Once(from_ms(fields["at_ms"]))
-        window = {
-            "start": None if fields["start_ms"] is None else from_ms(fields["start_ms"]),
-            "end": None if fields["end_ms"] is None else from_ms(fields["end_ms"]),
-        }
+        start, end = (None if fields[n] is None else from_ms(fields[n]) for n in ("start_ms", "end_ms"))
+        jitter, excluding = fields["jitter_ms"] * _ONE_MS, tuple(fields["excluding"])
         if "interval_ms" in fields:
-            return Every(from_ms(fields["interval_ms"]) - from_ms(0), **window)
+            return Every(fields["interval_ms"] * _ONE_MS, start, end, jitter, excluding)
     except OverflowError:
         raise InvalidJob("trigger", "a time lies outside the years 1 to 9999") from None
-    return Cron(fields["expression"], fields["time_zone"], **window)
+    return Cron(fields["expression"], fields["time_zone"], start, end, jitter, excluding)
 
 
 def _fields_of(record: str, data: bytes) -> dict[str, Any]:

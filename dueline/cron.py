@@ -62,15 +62,12 @@ def next_fire_ms(expression: str, time_zone: str, after_ms: int) -> int | None:
 
 
 @lru_cache(maxsize=1024)
-def zone_of(name: str) -> ZoneInfo:
+def zone_of(name: str, field: str = "trigger.time_zone") -> ZoneInfo:
+    """The time zone of an IANA name. Raises InvalidJob, about a field, if there is none."""
     try:
         return ZoneInfo(name)
-    except (
-        Exception
-    ) as error:  # zoneinfo answers bad names with any of five types, an IsADirectoryError among them
-        raise InvalidJob(
-            "trigger.time_zone", f"{name!r} is not an IANA time zone, such as Europe/Berlin"
-        ) from error
+    except Exception as error:  # zoneinfo answers bad names with any of five types
+        raise InvalidJob(field, f"{name!r} is not an IANA time zone, such as Europe/Berlin") from error
 
 
 class _Schedule:

@@ -1,12 +1,15 @@
 """A job: what somebody asks for, and the rules that make it valid."""
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from dueline.calendars import Calendars
 from dueline.clock import from_ms
 from dueline.errors import InvalidJob
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
@@ -19,6 +22,7 @@ TRIGGERS_MAX = 16
 BACKOFF_MAX_S = 24 * 3600.0
 #: Due times further away than this are refused: more likely a mistake of units than a plan.
 HORIZON_MS = 10 * 366 * 24 * 3600 * 1000
+_ONE_MS = timedelta(milliseconds=1)
 
 
 class Priority(StrEnum):
@@ -121,11 +125,36 @@ class Job:
             return self
         return replace(self, triggers=tuple(t.anchored(accepted_ms) for t in self.triggers))
 
-    def next_ms(self, after_ms: int) -> int | None:
-        """The first due time of any trigger later than `after_ms`; triggers that coincide make one run."""
-        return min((due for t in self.triggers if (due := t.next_ms(after_ms)) is not None), default=None)
+    def next_ms(self, after_ms: int, calendars: Calendars | None = None) -> int | None:
+        """The first due time of any trigger later than `after_ms`; triggers that coincide make one run.
 
-    def first_ms(self, accepted_ms: int) -> int:
+        Without `calendars` no dates are left out.
+        """
+        return min(
+            (due for t in self.triggers if (due := t.next_ms(after_ms, calendars)) is not None), default=None
+        )
+
+    def excluded_by(self, due_ms: int, calendars: Calendars) -> str | None:
+        """The calendar because of which there is no run for a due time; None if a trigger that is due then has none."""
+        names = [t.excluded_by(due_ms, calendars) for t in self._triggers_due(due_ms)]
+        return names[0] if names and all(names) else None
+
+    def emit_ms(self, due_ms: int) -> int:
+        """When the run for a due time is to be emitted: then, or later by the jitter of the trigger that is due.
+
+        How much later is always the same for one job, so that its runs stay as far apart as their due times, and lies
+        before the next due time, so that they stay in order. It follows from the job's id, so a replay gives the same.
+        """
+        if not any(t.jitter for t in self.triggers):
+            return due_ms
+        assert self.id is not None
+        jitter_ms = min((t.jitter for t in self._triggers_due(due_ms)), default=timedelta(0)) // _ONE_MS
+        next_ms = self.next_ms(due_ms)
+        span_ms = jitter_ms if next_ms is None else min(jitter_ms, next_ms - due_ms)
+        share = int.from_bytes(hashlib.blake2b(self.id.encode(), digest_size=8).digest())
+        return due_ms + (span_ms * share >> 64)
+
+    def first_ms(self, accepted_ms: int, calendars: Calendars | None = None) -> int:
         """The first due time of an anchored job. Raises InvalidJob if it never comes, or too late to be meant.
 
         A single instant counts also when it is past: such a job is late, not wrong.
@@ -133,15 +162,22 @@ class Job:
         if len(self.triggers) == 1 and isinstance(self.triggers[0], Once):
             due_ms = self.triggers[0].next_ms(-1)
         else:
-            due_ms = self.next_ms(accepted_ms - 1)
+            due_ms = self.next_ms(accepted_ms - 1, calendars)
         if due_ms is None:
-            raise InvalidJob("trigger", "it is never due after its acceptance; check its dates and its end")
+            raise InvalidJob(
+                "trigger",
+                f"it is never due after its acceptance, {from_ms(accepted_ms):%Y-%m-%d %H:%M:%S} UTC; "
+                "check its dates, its end and the calendars that it excludes",
+            )
         if due_ms > accepted_ms + HORIZON_MS:
             raise InvalidJob(
                 "trigger",
                 f"first due {from_ms(due_ms):%Y-%m-%d}, in more than 10 years; give an earlier time",
             )
         return due_ms
+
+    def _triggers_due(self, due_ms: int) -> list[Trigger]:
+        return [t for t in self.triggers if t.next_ms(due_ms - 1) == due_ms]
 
 
 def params_text(params: Mapping[str, Any]) -> str:

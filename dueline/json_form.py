@@ -4,15 +4,19 @@
      "trigger": {"cron": "0 2 * * *", "time_zone": "Europe/Berlin"}, "timeout_s": 60, "retry": {"max_attempts": 3}}
 
 A trigger is `{"at": …}`, `{"every_s": …}` or `{"cron": …}`; times are ISO 8601 with an offset. `triggers` takes a
-list where `trigger` takes one.
+list where `trigger` takes one. An interval or a cron expression may also have `start`, `end`, `jitter_s` and `excluding`, a
+list of names of calendars. A calendar is a submission of its own:
+
+    {"calendar": "holidays-de", "dates": ["2030-12-25", "2030-12-26"], "time_zone": "Europe/Berlin"}
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
 
+from dueline.calendars import Calendar
 from dueline.errors import InvalidJob
 from dueline.job import Job, Priority, Retry
 from dueline.triggers import Cron, Every, Once, Trigger
@@ -31,9 +35,10 @@ _JOB_FIELDS = (
 _RETRY_FIELDS = tuple(field.name for field in fields(Retry))
 _TRIGGER_FIELDS = {
     "at": ("at",),
-    "every_s": ("every_s", "start", "end"),
-    "cron": ("cron", "time_zone", "start", "end"),
+    "every_s": ("every_s", "start", "end", "jitter_s", "excluding"),
+    "cron": ("cron", "time_zone", "start", "end", "jitter_s", "excluding"),
 }
+_CALENDAR_FIELDS = ("calendar", "dates", "time_zone")
 
 
 def job_from_json(source: object) -> Job:
@@ -79,26 +84,43 @@ def trigger_from_json(source: object) -> Trigger:
     given = _object("trigger", source, _TRIGGER_FIELDS[kind])
     if kind == "at":
         return Once(_moment("trigger.at", given["at"]))
-    window = {
-        name: _moment(f"trigger.{name}", given[name])
-        for name in ("start", "end")
-        if given.get(name) is not None
-    }
+    # A null stands for a field left out here too.
+    start, end = (
+        None if given.get(n) is None else _moment(f"trigger.{n}", given[n]) for n in ("start", "end")
+    )
+    jitter = _seconds("trigger.jitter_s", given.get("jitter_s") or 0)
+    excluding = _names("trigger.excluding", given.get("excluding"))
     if kind == "cron":
-        return Cron(given["cron"], given.get("time_zone") or "UTC", **window)
-    return Every(_seconds("trigger.every_s", given["every_s"]), **window)
+        return Cron(given["cron"], given.get("time_zone") or "UTC", start, end, jitter, excluding)
+    return Every(_seconds("trigger.every_s", given["every_s"]), start, end, jitter, excluding)
 
 
 def trigger_to_json(trigger: Trigger) -> dict[str, Any]:
     if isinstance(trigger, Once):
         return {"at": trigger.at.isoformat()}
+    assert isinstance(trigger, Every | Cron)
     if isinstance(trigger, Every):
         form: dict[str, Any] = {"every_s": trigger.interval.total_seconds()}
     else:
-        assert isinstance(trigger, Cron)
         form = {"cron": trigger.expression, "time_zone": trigger.time_zone}
-    window = {name: moment.isoformat() for name in ("start", "end") if (moment := getattr(trigger, name))}
-    return form | window
+    form |= {name: moment.isoformat() for name in ("start", "end") if (moment := getattr(trigger, name))}
+    if trigger.jitter:
+        form["jitter_s"] = trigger.jitter.total_seconds()
+    if trigger.excluding:
+        form["excluding"] = list(trigger.excluding)
+    return form
+
+
+def calendar_from_json(source: object) -> Calendar:
+    """The calendar that a parsed JSON value describes. Raises InvalidJob, which names the field and the remedy."""
+    given = _object("calendar", source, _CALENDAR_FIELDS)
+    return Calendar(given.get("calendar"), _dates(given.get("dates")), given.get("time_zone"))  # type: ignore[arg-type]
+
+
+def calendar_to_json(calendar: Calendar) -> dict[str, Any]:
+    dates = [day.isoformat() for day in sorted(calendar.dates)]
+    zone = {} if calendar.time_zone is None else {"time_zone": calendar.time_zone}
+    return {"calendar": calendar.name, "dates": dates} | zone
 
 
 def priority_from_text(text: object) -> Priority:
@@ -130,6 +152,24 @@ def _moment(field: str, text: object) -> datetime:
 
 
 def _seconds(field: str, value: object) -> timedelta:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 10 * 366 * 86_400:
-        raise InvalidJob(field, f"{value!r} must be a number of seconds, from 1 to ten years")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 10 * 366 * 86_400:
+        raise InvalidJob(field, f"{value!r} must be a number of seconds, at most ten years")
     return timedelta(seconds=value)
+
+
+def _names(field: str, value: object) -> tuple[str, ...]:
+    if value is not None and not isinstance(value, list):
+        raise InvalidJob(field, f'{value!r:.80} must be a list of names, such as ["holidays-de"]')
+    return tuple(value or ())
+
+
+def _dates(value: object) -> list[date]:
+    if not isinstance(value, list):
+        raise InvalidJob("dates", f'{value!r:.80} must be a list of dates, such as ["2030-12-25"]')
+    found = []
+    for text in value:
+        try:
+            found.append(date.fromisoformat(text))
+        except (TypeError, ValueError):
+            raise InvalidJob("dates", f"{text!r:.80} is no date, such as 2030-12-25") from None
+    return found

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from dueline.address import REJECTED, SUBMISSIONS, shard_of
+from dueline.calendars import Calendar, Calendars
 from dueline.codec import (
     SUBMISSION_LENGTH_MAX,
     Submission,
@@ -52,6 +53,8 @@ CLOCKS_AHEAD_MS = 5_000
 ON_ITS_WAY_MS = 60_000
 #: How long a record may have been passed on for its first time to count; an outage of the platform in between.
 PASSED_ON_WITHIN_MS = 24 * 3600 * 1000
+#: None are kept yet, so jobs that name one are refused.
+NO_CALENDARS: Calendars = {}
 #: A record that was passed on says with these headers when it first came, and from where.
 FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 #: Characters of a reason: a message may quote what it is about at length.
@@ -143,6 +146,8 @@ class Acceptance:
                     raise InvalidJob(
                         "action", f"{submission.action} is not understood by this version of the scheduler"
                     )
+                elif isinstance(submission, Calendar):
+                    raise InvalidJob("calendar", "this version of the scheduler does not keep calendars")
                 else:
                     raise submission
             except DuelineError as error:
@@ -254,11 +259,11 @@ def first_run(job: Job, job_id: str, accepted_ms: int, record: Received) -> Read
     """The first run of an anchored job. Raises InvalidJob if there is none."""
     # What began while the submission was on its way is its first due time too; an old id brings no old due times.
     since_ms = max(min(_base_ms(job_id, accepted_ms), accepted_ms), accepted_ms - ON_ITS_WAY_MS)
-    due_ms = job.first_ms(since_ms)
+    due_ms = job.first_ms(since_ms, NO_CALENDARS)
     return ReadyRun(
         job_id=job_id,
         due_ms=due_ms,
-        emit_ms=max(due_ms, record.stamp_ms),
+        emit_ms=max(job.emit_ms(due_ms), record.stamp_ms),
         attempt=1,
         version=record.offset,
         executor_class=job.executor_class,
@@ -280,7 +285,7 @@ def following_row(row: ScheduledRun) -> ScheduledRun | None:
     due_ms = job.next_ms(run.due_ms)
     if due_ms is None:
         return None
-    return row_of(replace(run, due_ms=due_ms, emit_ms=due_ms), row.submission, row.definition)
+    return row_of(replace(run, due_ms=due_ms, emit_ms=job.emit_ms(due_ms)), row.submission, row.definition)
 
 
 def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> ScheduledRun:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from dueline.calendars import Calendar
 from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.ids import IdGenerator
 from dueline.job import Job, Priority, Retry
@@ -38,17 +39,32 @@ json_values = st.recursive(
 )
 params = st.dictionaries(texts, json_values, max_size=4)
 
+jitters = (st.just(0) | st.integers(0, 86_400_000)).map(lambda ms: timedelta(milliseconds=ms))
+calendar_names = st.sampled_from(("holidays-de", "holidays-us", "stock-taking"))
+#: What both kinds of recurring triggers end with.
+others = st.builds(
+    lambda window, jitter, excluded: (*window, jitter, tuple(excluded)),
+    windows,
+    jitters,
+    st.lists(calendar_names, max_size=2, unique=True),
+)
 onces = moments.map(Once)
 everies = st.builds(
-    lambda ms, window: Every(timedelta(milliseconds=ms), *window),
+    lambda ms, rest: Every(timedelta(milliseconds=ms), *rest),
     st.integers(1000, 10 * 365 * 86_400_000),
-    windows,
+    others,
 )
 crons = st.builds(
-    lambda expression, zone, window: Cron(expression, zone, *window),
+    lambda expression, zone, rest: Cron(expression, zone, *rest),
     st.sampled_from(EXPRESSIONS),
     st.sampled_from(ZONES),
-    windows,
+    others,
+)
+calendars = st.builds(
+    Calendar,
+    name=names,
+    dates=st.frozensets(st.dates(), max_size=20),
+    time_zone=st.none() | st.sampled_from(ZONES),
 )
 pauses_s = st.integers(0, 86_400_000).map(lambda ms: ms / 1000)
 retries = st.builds(
@@ -90,6 +106,7 @@ states = st.sampled_from(AttemptState)
 st.register_type_strategy(Once, onces)
 st.register_type_strategy(Every, everies)
 st.register_type_strategy(Cron, crons)
+st.register_type_strategy(Calendar, calendars)
 st.register_type_strategy(Job, jobs)
 st.register_type_strategy(Retry, retries)
 st.register_type_strategy(ReadyRun, ready_runs)

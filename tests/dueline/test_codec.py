@@ -11,11 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dueline import codec
+from dueline.calendars import Calendar
 from dueline.codec import SUBMISSION_LENGTH_MAX, decode_submission
 from dueline.commands import ControlCommand, RetryCommand
 from dueline.contracts import all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.job import Job
+from dueline.json_form import calendar_to_json
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 
 NOW_MS = 1_800_000_000_000
@@ -43,6 +45,12 @@ def accept(data: bytes) -> None:
 @given(st.from_type(Job))
 def test_a_job_survives(job: Job) -> None:
     assert decode_submission(codec.encode_job(job)) == job
+
+
+@given(st.from_type(Calendar))
+def test_a_calendar_survives(calendar: Calendar) -> None:
+    assert decode_submission(codec.encode_calendar(calendar)) == calendar
+    assert decode_submission(json.dumps(calendar_to_json(calendar)).encode()) == calendar
 
 
 @given(st.from_type(RetryCommand))
@@ -120,7 +128,10 @@ def test_a_submission_that_is_too_long_is_refused() -> None:
         decode_submission(b" " * SUBMISSION_LENGTH_MAX + b"{")
 
 
-@given(st.data(), st.from_type(Job) | st.from_type(RetryCommand) | st.from_type(ControlCommand))
+@given(
+    st.data(),
+    st.from_type(Job) | st.from_type(RetryCommand) | st.from_type(ControlCommand) | st.from_type(Calendar),
+)
 @settings(max_examples=400)
 def test_damaged_bytes_are_refused(data: st.DataObject, submission: codec.Submission) -> None:
     whole = bytearray(_encode(submission))
@@ -161,7 +172,9 @@ def _odd(fields: tuple[str, ...]) -> st.SearchStrategy[Any]:
     return st.dictionaries(st.sampled_from(fields), ODD_VALUES, max_size=4)
 
 
-ODD_TRIGGERS = _odd(("at", "every_s", "cron", "time_zone", "start", "end")) | ODD_VALUES
+ODD_TRIGGERS = (
+    _odd(("at", "every_s", "cron", "time_zone", "start", "end", "jitter_s", "excluding")) | ODD_VALUES
+)
 ODD_JOBS = st.builds(
     lambda job, extra: job | {name: value for name, value in extra.items() if value is not None},
     _odd(("id", "name", "executor_class", "priority", "params", "timeout_s")),
@@ -177,8 +190,12 @@ ODD_JOBS = st.builds(
 )
 
 
-@given(ODD_JOBS)
+@given(ODD_JOBS | _odd(("calendar", "dates", "time_zone")))
 @settings(max_examples=600)
+@example({"calendar": "a", "dates": ["2030-01-01", 5]})
+@example({"calendar": "a", "dates": [], "time_zone": []})
+@example({"executor_class": "a", "trigger": {"every_s": 1, "jitter_s": 1e8}})
+@example({"executor_class": "a", "trigger": {"every_s": 1, "excluding": [[]]}})
 @example({"executor_class": "a", "trigger": {"cron": []}})
 @example({"executor_class": "a", "trigger": {"cron": "* * * * *", "time_zone": {"a": 1}}})
 @example({"executor_class": "a", "trigger": {"cron": "0 0 1 1 *", "start": "9999-12-31T23:59:59Z"}})
@@ -200,6 +217,7 @@ def test_absurd_longs_are_refused(first: int, second: int) -> None:
         ("Once", {"at_ms": first}),
         ("Every", {"interval_ms": first, "start_ms": None, "end_ms": second}),
         ("Every", {"interval_ms": 1000, **window}),
+        ("Every", {"interval_ms": 1000, "jitter_ms": first}),
         ("Cron", {"expression": "* * * * *", "time_zone": "Asia/Tokyo", **window}),
     ):
         accept(codec.encode("JobSubmission", fields | {"triggers": [(f"dueline.v1.{kind}", trigger)]}))
@@ -257,6 +275,8 @@ def _encode(submission: codec.Submission) -> bytes:
         return codec.encode_job(submission)
     if isinstance(submission, RetryCommand):
         return codec.encode_retry_command(submission)
+    if isinstance(submission, Calendar):
+        return codec.encode_calendar(submission)
     return codec.encode_control_command(submission)
 
 

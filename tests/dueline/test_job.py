@@ -1,6 +1,7 @@
 """A job that exists is valid; a wrong one is refused with its field and what to do about it."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,6 +120,40 @@ def test_triggers_that_coincide_make_one_run() -> None:
 def test_a_job_that_is_never_due_is_refused(trigger: Once | Every | Cron, says: str) -> None:
     with pytest.raises(InvalidJob, match=says):
         Job(executor_class="command", triggers=(trigger,)).anchored(NOW_MS).first_ms(NOW_MS)
+
+
+HOURLY = Cron("0 * * * *", jitter=timedelta(minutes=20))
+
+
+def test_a_jitter_leaves_the_due_times_as_they_are() -> None:
+    assert Job(id="a", executor_class="x", triggers=(HOURLY,)).next_ms(0) == 3_600_000
+
+
+@given(st.from_type(Job).filter(lambda job: job.id is not None), st.integers(0, 7_000_000_000_000))
+def test_a_jitter_puts_off_by_less_than_itself_and_before_the_next_due_time(job: Job, after_ms: int) -> None:
+    due_ms = job.next_ms(after_ms)
+    if due_ms is None:
+        return
+    emit_ms, next_ms = job.emit_ms(due_ms), job.next_ms(due_ms)
+    jitters = [t.jitter // timedelta(milliseconds=1) for t in job.triggers if t.next_ms(due_ms - 1) == due_ms]
+    assert due_ms <= emit_ms <= due_ms + max(0, min(jitters) - 1)
+    assert next_ms is None or emit_ms < next_ms
+    assert job_from_json(job_to_json(job)).emit_ms(due_ms) == emit_ms
+
+
+def test_a_jitter_is_the_same_for_all_runs_of_a_job_and_spreads_jobs() -> None:
+    jobs = [Job(id=f"job-{n}", executor_class="x", triggers=(HOURLY,)) for n in range(1000)]
+    offsets = [job.emit_ms(3_600_000) - 3_600_000 for job in jobs]
+    assert offsets == [job.emit_ms(36_000_000) - 36_000_000 for job in jobs]
+    by_minute = Counter(offset // 60_000 for offset in offsets)
+    assert set(by_minute) == set(range(20))
+    assert max(by_minute.values()) < 100  # 50 each
+
+
+def test_a_trigger_without_jitter_that_coincides_is_not_put_off() -> None:
+    job = Job(id="a", executor_class="x", triggers=(HOURLY, Cron("0 0 * * *")))
+    assert job.emit_ms(86_400_000) == 86_400_000
+    assert job.emit_ms(90_000_000) > 90_000_000
 
 
 @given(st.from_type(Job))

@@ -1,4 +1,4 @@
-"""What holds for triggers of every kind. Cron's rules are judged in test_cron.py."""
+"""What holds for triggers of every kind. Cron's rules are judged in test_cron.py, calendars in test_calendars.py."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -88,6 +88,15 @@ AWARE = NAIVE.replace(tzinfo=UTC)
         (lambda: Every(30), "trigger.every_s: 30 is no duration"),  # type: ignore[arg-type]
         (lambda: Every(timedelta(1), NAIVE), "trigger.start: .* has no time zone"),
         (lambda: Every(timedelta(1), AWARE, AWARE - MINUTE), "trigger.end: .* is before the start"),
+        (lambda: Every(timedelta(1), jitter=MINUTE * 1441), "trigger.jitter_s: 86460.0 must be 0 to 86400"),
+        (lambda: Every(timedelta(1), jitter=-MINUTE), "trigger.jitter_s: -60.0 must be 0"),
+        (lambda: Every(timedelta(1), jitter=5), "trigger.jitter_s: 5 is no duration"),  # type: ignore[arg-type]
+        (lambda: Cron("@daily", excluding="x"), "trigger.excluding: 'x' must hold names"),  # type: ignore[arg-type]
+        (
+            lambda: Cron("@daily", excluding=("two words",)),
+            "trigger.excluding: .* must hold names of calendars",
+        ),
+        (lambda: Cron("@daily", excluding=("x",) * 17), "trigger.excluding: there are 17; .* at most 16"),
         (lambda: Cron("* * * *"), "trigger.cron: .* has 4 fields; give five"),
         (lambda: Cron(5), "trigger.cron: 5 is no text"),  # type: ignore[arg-type]
         (lambda: Cron(["*"]), "trigger.cron: .* is no text"),  # type: ignore[arg-type]

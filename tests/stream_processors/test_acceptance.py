@@ -161,8 +161,21 @@ def test_nothing_follows_the_last_run() -> None:
     assert following_row(row) is None
 
 
+def test_a_jitter_puts_off_the_emission_and_keeps_the_due_time() -> None:
+    trigger = {"cron": "0 * * * *", "jitter_s": 600}
+    (row,) = asked(received(submission(trigger=trigger))).rows
+    (plain,) = asked(received(submission(trigger={"cron": "0 * * * *"}))).rows
+    assert row.run_id == plain.run_id
+    assert 0 < row.emit_ms - plain.emit_ms < 600_000
+    after = following_row(row)
+    assert after is not None
+    assert after.emit_ms - row.emit_ms == 3_600_000
+    assert decode_ready_run(after.run).emit_ms == after.emit_ms
+
+
 def test_a_replay_after_a_crash_asks_for_the_same() -> None:
-    for text in (submission(), submission(generated()), submission(trigger={"every_s": 5})):
+    jittery = {"every_s": 5, "jitter_s": 3}
+    for text in (submission(), submission(generated()), submission(trigger=jittery)):
         known = Memory()
         first = asked(received(text), known=known)
         known.store(first.jobs)
@@ -188,6 +201,14 @@ def test_a_named_job_with_another_definition_is_refused_and_stays_as_it_is() -> 
     found = asked(received(submission()), received(submission(timeout_s=1), 8))
     assert len(found.rows) == len(found.jobs) == 1
     assert "exists with another definition" in refusal(replace(found, rows=[]))[0]
+
+
+def test_a_job_that_excludes_a_calendar_that_is_not_kept_is_refused() -> None:
+    """Rather than run on its dates."""
+    found = asked(received(submission(trigger={"cron": "@daily", "excluding": ["holidays-de"]})))
+    assert "there is no calendar 'holidays-de'" in refusal(found)[0]
+    calendar = b'{"calendar": "holidays-de", "dates": ["2030-12-25"]}'
+    assert "does not keep calendars" in refusal(asked(received(calendar)))[0]
 
 
 def test_a_job_is_recognised_however_long_ago_it_came() -> None:
