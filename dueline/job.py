@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from dueline.calendars import Calendars
-from dueline.clock import from_ms
+from dueline.clock import from_ms, to_ms
+from dueline.cron import next_fire_ms
 from dueline.errors import InvalidJob
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
 from dueline.triggers import Cron, Every, Once, Trigger
@@ -110,6 +111,7 @@ class Job:
             raise InvalidJob("retry", f"{self.retry!r:.80} must be a Retry, such as Retry(max_attempts=3)")
         if len(self.triggers) > TRIGGERS_MAX:
             raise InvalidJob("triggers", f"there are {len(self.triggers)}; a job has at most {TRIGGERS_MAX}")
+        _require_pace(self.triggers)
         _require_number("timeout_s", self.timeout_s, 0.001, TIMEOUT_MAX_S)
 
     @property
@@ -159,6 +161,8 @@ class Job:
 
         A single instant counts also when it is past: such a job is late, not wrong.
         """
+        for trigger in self.triggers:
+            _require_dates(trigger, accepted_ms)
         if len(self.triggers) == 1 and isinstance(self.triggers[0], Once):
             due_ms = self.triggers[0].next_ms(-1)
         else:
@@ -188,6 +192,41 @@ def params_text(params: Mapping[str, Any]) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob("params", f"must hold JSON values only: {error}") from error
     return text
+
+
+def _require_dates(trigger: Trigger, accepted_ms: int) -> None:
+    """Raises InvalidJob for an expression that matches no date at all, also beside triggers that are due."""
+    if isinstance(trigger, Cron) and (
+        next_fire_ms(trigger.expression, trigger.time_zone, accepted_ms - 1) is None
+    ):
+        raise InvalidJob(
+            "trigger.cron",
+            f"{trigger.expression!r} is never due: no month that it names has such a day; check day and month",
+        )
+
+
+def _require_pace(triggers: tuple[Trigger, ...]) -> None:
+    """Raises InvalidJob for intervals that are due more often than once a second together, once their starts are known.
+
+    They are counted over the minute from each start, so what coincides counts once, and a few that fall into one second
+    by chance do no harm. Cron is due once a minute at most, and single instants are few.
+    """
+    everies = [t for t in triggers if isinstance(t, Every)]
+    starts = [to_ms(t.start) for t in everies if t.start is not None]
+    if len(everies) < 2 or len(starts) < len(everies):
+        return
+    for start_ms in starts:
+        due_ms, end_ms = start_ms - 1, start_ms + 60_000
+        for _ in range(61):
+            due_ms = min((due for t in everies if (due := t.next_ms(due_ms)) is not None), default=end_ms)
+            if due_ms >= end_ms:
+                break
+        else:
+            raise InvalidJob(
+                "triggers",
+                f"together they are due more than 60 times in the minute from {from_ms(start_ms).isoformat()}; "
+                "once a second is the most: make the intervals longer, or multiples of each other with one start",
+            )
 
 
 def _require_text(field_name: str, value: object, length_min: int) -> None:

@@ -122,6 +122,57 @@ def test_a_job_that_is_never_due_is_refused(trigger: Once | Every | Cron, says: 
         Job(executor_class="command", triggers=(trigger,)).anchored(NOW_MS).first_ms(NOW_MS)
 
 
+@pytest.mark.parametrize(
+    "triggers",
+    [
+        (Every(timedelta(seconds=1), from_ms(0)), Every(timedelta(seconds=1), from_ms(500))),
+        (Every(timedelta(seconds=1), from_ms(0)), Every(timedelta(minutes=1), from_ms(50_000_500))),
+        tuple(Every(timedelta(seconds=3), from_ms(n)) for n in range(4)),
+    ],
+)
+def test_more_often_than_once_a_second_together_is_refused(triggers: tuple[Every, ...]) -> None:
+    refusal = refused(triggers=triggers)
+    assert refusal.field == "triggers"
+    assert "more than 60 times in the minute from" in refusal.problem
+
+
+@pytest.mark.parametrize(
+    "triggers",
+    [
+        (Every(timedelta(seconds=1)), Every(timedelta(seconds=1))),  # they coincide
+        (Every(timedelta(seconds=1), from_ms(0)), Every(timedelta(seconds=5), from_ms(60_000))),
+        (Every(timedelta(seconds=1.5), from_ms(0)), Every(timedelta(seconds=2), from_ms(0))),  # 60 a minute
+        (
+            Every(timedelta(seconds=1), from_ms(0), from_ms(999_999_999)),
+            Every(timedelta(seconds=1), from_ms(1_000_000_500)),
+        ),
+        (
+            Every(timedelta(seconds=2), from_ms(0)),
+            Every(timedelta(seconds=2), from_ms(100)),
+            Cron("* * * * *"),
+        ),
+        (Once(from_ms(0)), Once(from_ms(1)), Once(from_ms(2))),
+    ],
+)
+def test_once_a_second_together_is_taken(triggers: tuple[Once | Every | Cron, ...]) -> None:
+    job = Job(executor_class="command", triggers=triggers)
+    assert job.anchored(NOW_MS).triggers
+
+
+def test_starts_that_are_open_are_judged_at_acceptance() -> None:
+    job = Job(
+        executor_class="a", triggers=(Every(timedelta(seconds=1)), Every(timedelta(seconds=1), from_ms(1)))
+    )
+    with pytest.raises(InvalidJob, match="once a second is the most"):
+        job.anchored(NOW_MS)
+
+
+def test_one_trigger_that_is_never_due_is_refused_beside_others() -> None:
+    job = Job(executor_class="command", triggers=(Cron("@daily"), Cron("0 0 30 2 *")))
+    with pytest.raises(InvalidJob, match=r"'0 0 30 2 \*' is never due: no month"):
+        job.first_ms(NOW_MS)
+
+
 HOURLY = Cron("0 * * * *", jitter=timedelta(minutes=20))
 
 
