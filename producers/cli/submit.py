@@ -42,6 +42,9 @@ LINES_MAX = 1000
 )
 @click.option("--start", type=Instant(), help="Not due before this time (--every, --cron).")
 @click.option("--end", type=Instant(), help="Not due after this time (--every, --cron).")
+@click.option(
+    "--jitter", type=Duration(), help="Start up to this much later, against the herd (--every, --cron)."
+)
 @click.option("--retries", type=int, help="Attempts after a failed one.  [else 0]")
 @click.option("--max-attempts", type=int, help="The same, the first attempt included.")
 @click.option(
@@ -122,18 +125,20 @@ def _params(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _triggers(given: dict[str, Any]) -> Iterator[Trigger]:
-    window = {name: given[name] for name in ("start", "end") if name in given}
-    if window and not ("every" in given or "cron" in given):
-        raise click.UsageError("--start and --end bound --every or --cron; for one run give --at or --in")
+    recurring: dict[str, Any] = {name: given[name] for name in ("start", "end", "jitter") if name in given}
+    if recurring and not ("every" in given or "cron" in given):
+        raise click.UsageError(
+            "--start, --end and --jitter are for --every or --cron; for one run give --at or --in"
+        )
     if "time_zone" in given and "cron" not in given:
         raise click.UsageError("--time-zone is that of --cron; other times carry their offset")
     yield from map(Once, given.get("at", ()))
     for wait in given.get("in_", ()):
         yield Once(_after(wait))
     for interval in given.get("every", ()):
-        yield Every(interval, **window)
+        yield Every(interval, **recurring)
     for expression in given.get("cron", ()):
-        yield Cron(expression, given.get("time_zone", "UTC"), **window)
+        yield Cron(expression, given.get("time_zone", "UTC"), **recurring)
 
 
 def _after(wait: timedelta) -> datetime:

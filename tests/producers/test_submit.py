@@ -76,6 +76,7 @@ def test_all_fields_have_an_option() -> None:
         *("--param", "method=POST", "--param", 'body={"n": 1}', "--param", "headers={}"),
         *("--id", "nightly", "--name", "the nightly one", "--priority", "high"),
         *("--cron", "0 2 * * *", "--time-zone", "Europe/Berlin", "--end", "2100-01-01T00:00Z"),
+        *("--jitter", "5m"),
         *("--retries", "2", "--backoff", "500ms", "--timeout", "1m30s"),
     )
     assert job == Job(
@@ -84,7 +85,14 @@ def test_all_fields_have_an_option() -> None:
         id="nightly",
         name="the nightly one",
         priority=Priority.HIGH,
-        triggers=(Cron("0 2 * * *", "Europe/Berlin", end=datetime(2100, 1, 1, tzinfo=UTC)),),
+        triggers=(
+            Cron(
+                "0 2 * * *",
+                "Europe/Berlin",
+                end=datetime(2100, 1, 1, tzinfo=UTC),
+                jitter=timedelta(minutes=5),
+            ),
+        ),
         retry=Retry(max_attempts=3, backoff_s=0.5),
         timeout_s=90.0,
     )
@@ -108,6 +116,7 @@ def test_several_times_make_several_triggers() -> None:
         (["--param", "argv=[]", "--", "true"], "given twice"),
         (["--retries", "1", "--max-attempts", "2", "--", "true"], "not both"),
         (["--start", "2100-01-01T00:00Z", "--", "true"], "--every or --cron"),
+        (["--jitter", "5m", "--", "true"], "--every or --cron"),
         (["--time-zone", "Europe/Berlin", "--", "true"], "that of --cron"),
         (["--at", "2100-01-01T00:00", "--", "true"], "no offset from UTC"),
         (["--at", "tomorrow", "--", "true"], "no ISO 8601 time"),
