@@ -1,0 +1,98 @@
+"""What scenarios wait for: events in the history, and how far the platform is."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+from dueline.address import SUBMISSIONS
+from dueline.errors import NotFound
+from dueline.states import JobState
+from infra.views import Views, open_views
+from tests.chaos.checker.past import Execution, read
+from tests.chaos.history import SUBMISSIONS as SUBMITTED
+from tests.chaos.sabotage.stage import Stage
+from tests.platform.conftest import wait_for
+
+LIMIT_S = 60.0
+
+
+def await_executions(stage: Stage, jobs: Collection[str], number: int, seconds: float = 0.0) -> None:
+    """Return when each of the jobs has begun so often, and that execution has gone on for so long, or to its end."""
+
+    def begun() -> bool:
+        by_job = read(stage.history.folder).by_job()
+        latest = [by_job.get(job, ())[number - 1 :] for job in jobs]
+        return all(found and _has_gone_on(found[0], seconds) for found in latest)
+
+    wait_for(begun, f"execution {number} of {len(jobs)} jobs", LIMIT_S)
+
+
+def await_committed(stage: Stage, shards: Collection[int]) -> None:
+    """Return when the schedulers have committed all submissions of the shards that are there."""
+    places = [TopicPartition(SUBMISSIONS, shard) for shard in shards]
+    consumer = Consumer({"bootstrap.servers": stage.settings.kafka, "group.id": "dueline.scheduler"})
+    try:
+        ends = {place.partition: consumer.get_watermark_offsets(place, 10)[1] for place in places}
+        wait_for(
+            lambda: all(each.offset >= ends[each.partition] for each in consumer.committed(places, 10)),
+            f"commits of shards {sorted(shards)}",
+            LIMIT_S,
+        )
+    finally:
+        consumer.close()
+
+
+def await_owners(stage: Stage, role: str, *pids: int) -> Mapping[int, Sequence[int]]:
+    """Return when these processes, and no others, own shards, all of them: which ones each has."""
+    owned: dict[int, list[int]] = {}
+
+    def all_owned() -> bool:
+        owned.clear()
+        for shard, owner in stage.cassandra.execute(_OWNERS[role]):
+            # Its id has the pid before the last dash; that of none is empty.
+            owned.setdefault(int(owner.split("-")[-2]) if owner else 0, []).append(shard)
+        return owned.keys() == set(pids) and sum(map(len, owned.values())) == stage.settings.partitions
+
+    wait_for(all_owned, f"shards of the {role}s {pids}", LIMIT_S)
+    return owned
+
+
+def await_cursors(stage: Stage, shards: Collection[int], until_ms: int, *, or_end_of: int = 0) -> None:
+    """Return when the rows of these shards say that all before this time is emitted, or when a process is gone."""
+
+    def passed() -> bool:
+        rows = stage.cassandra.execute("SELECT shard, cursor_ms FROM shards")
+        return all(cursor_ms > until_ms for shard, cursor_ms in rows if shard in shards)
+
+    wait_for(
+        lambda: passed() or (or_end_of > 0 and not Path(f"/proc/{or_end_of}").exists()),
+        f"the cursors of {shards}",
+        LIMIT_S,
+    )
+
+
+_OWNERS = {"scheduler": "SELECT shard, owner FROM shards", "executor": "SELECT shard, executor FROM owners"}
+
+
+def await_settled(stage: Stage, but: Collection[str] = ()) -> None:
+    """Return when the views show all jobs of the history as completed, but for these."""
+    jobs = {line["job"] for line in stage.history.read(SUBMITTED)} - set(but)
+
+    async def settled() -> bool:
+        async with open_views(stage.settings) as views:
+            return all(await asyncio.gather(*(_is_completed(views, job) for job in jobs)))
+
+    wait_for(lambda: asyncio.run(settled()), f"the ends of {len(jobs)} jobs", LIMIT_S)
+
+
+async def _is_completed(views: Views, job: str) -> bool:
+    try:
+        return (await views.job(job)).state is JobState.COMPLETED
+    except NotFound:
+        return False  # it is not accepted yet
+
+
+def _has_gone_on(execution: Execution, seconds: float) -> bool:
+    return execution.outcome is not None or execution.last_ns - execution.start_ns >= seconds * 1e9
