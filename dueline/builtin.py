@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from http.client import HTTPException
+from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -30,16 +31,16 @@ _CHUNK = 1 << 16
 
 @executor_class("command")
 def command(run: Run) -> None:
-    """Runs a program: `argv` (no shell), `env` (added to a minimal environment), `stdin` (a text)."""
-    _check_names(run.params, "argv", "env", "stdin")
-    argv, env, stdin = _argv(run.params), _texts(run.params, "env"), _text(run.params, "stdin", "")
-    # Removed when the program's whole family is dead, or what is left of it could write on.
-    folder = tempfile.mkdtemp(prefix="dueline-")
-    run.at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+    """Runs a program: `argv` (no shell), `env` (added to a minimal environment), `stdin` (a text), `cwd` (where it runs, an
+    absolute path or one in the home folder, `~`; else an empty folder of its own)."""
+    _check_names(run.params, "argv", "env", "stdin", "cwd")
+    argv, stdin = _argv(run.params), _text(run.params, "stdin", "")
+    environment = _environment(run, _texts(run.params, "env"))
+    folder = _folder(run, environment["HOME"])
     with _input(stdin) as source:
         try:
             process = subprocess.Popen(
-                argv, env=_environment(run, env), cwd=folder, stdin=source, start_new_session=True
+                argv, env=environment, cwd=folder, stdin=source, start_new_session=True
             )
         except (OSError, ValueError) as error:
             raise InvalidJob(
@@ -104,6 +105,23 @@ def _environment(run: Run, added: Mapping[str, str]) -> dict[str, str]:
         "DUELINE_ATTEMPT": str(run.attempt),
         "DUELINE_DUE": run.due.isoformat(),
     }
+
+
+def _folder(run: Run, home: str) -> Path:
+    cwd = _text(run.params, "cwd", "")
+    if not cwd:
+        # Removed when the program's whole family is dead, or what is left of it could write on.
+        own = tempfile.mkdtemp(prefix="dueline-")
+        run.at_end.callback(shutil.rmtree, own, ignore_errors=True)
+        return Path(own)
+    folder = Path(home + cwd[1:] if cwd == "~" or cwd.startswith("~/") else cwd)
+    if not folder.is_absolute():
+        raise InvalidJob("params.cwd", f"{cwd!r} must be an absolute path, or begin with ~/")
+    if not folder.is_dir():
+        raise InvalidJob(
+            "params.cwd", f"there is no folder {folder} at the executor; make it there, or name another"
+        )
+    return folder
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int | None:

@@ -63,6 +63,19 @@ def test_a_program_has_an_empty_folder_that_is_removed_at_the_end(capfd: pytest.
     assert not Path(folder).exists()
 
 
+@pytest.mark.parametrize(("cwd", "place"), [("~", ""), ("~/inner", "inner"), (None, "inner")])
+def test_a_program_may_run_in_a_folder_that_stays(
+    cwd: str | None, place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "inner").mkdir()
+    where = cwd or str(tmp_path / place)
+    run = run_of("command", argv=["/bin/pwd"], cwd=where, env={"HOME": str(tmp_path)})
+    command(run)
+    run.at_end.close()
+    assert Path(capfd.readouterr().out.strip()) == tmp_path / place
+    assert (tmp_path / place).is_dir()
+
+
 def test_a_program_reads_its_input(capfd: pytest.CaptureFixture[str]) -> None:
     command(run_of("command", argv=["/bin/cat"], stdin="grün\n" * 100_000))
     assert capfd.readouterr().out == "grün\n" * 100_000
@@ -99,6 +112,14 @@ def test_a_program_that_fails_fails_the_attempt(script: str, exit_status: int, m
         ),
         ({"argv": ["a\0b"]}, r"params.argv: can't start"),
         ({"argv": ["/bin/true"], "env": {"A": 1}}, r"params.env: .* must be an object of texts"),
+        (
+            {"argv": ["/bin/true"], "cwd": "here"},
+            r"params.cwd: 'here' must be an absolute path, or begin with ~/",
+        ),
+        (
+            {"argv": ["/bin/true"], "cwd": "/no/such"},
+            r"params.cwd: there is no folder /no/such at the executor",
+        ),
         ({"argv": ["/bin/true"], "stdin": 1}, r"params.stdin: 1 must be a text"),
         ({"argv": ["/bin/true"], "arg": []}, r"params.arg: is not known; did you mean argv\?"),
     ],
