@@ -2,6 +2,7 @@
 
     group.py     the command itself, its addresses and its errors
     submit.py    dueline submit
+    crontab.py   dueline crontab import
     look.py      dueline jobs | job | runs | output | executors | rejected
     start.py     dueline scheduler | ledger | executor
     fields.py    instants, durations and parameters as people type them

@@ -7,6 +7,7 @@ import click
 
 from dueline.errors import DuelineError
 from infra.settings import load_settings
+from producers.cli.crontab import crontab
 from producers.cli.look import executors, job, jobs, output, rejected, runs
 from producers.cli.start import executor, ledger, scheduler
 from producers.cli.submit import submit
@@ -61,5 +62,5 @@ def main(context: click.Context, kafka: str | None, cassandra: str | None) -> No
     context.obj = load_settings(**{name: address for name, address in given.items() if address})
 
 
-for command in (submit, jobs, job, runs, output, executors, rejected, scheduler, ledger, executor):
+for command in (submit, crontab, jobs, job, runs, output, executors, rejected, scheduler, ledger, executor):
     main.add_command(command)

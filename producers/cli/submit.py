@@ -203,9 +203,9 @@ def submit_lines(client: Client, file: IO[bytes], timeout_s: float) -> bool:
     lines = _Lines(file, "stdin" if name == "<stdin>" else name)
     for jobs in lines.batches():
         try:
-            _echo_all(client.submit_many(jobs, timeout=timeout_s))
+            echo_all(client.submit_many(jobs, timeout=timeout_s))
         except SomeNotAccepted as error:
-            _echo_all(error.accepted)
+            echo_all(error.accepted)
             _report_missing(lines, error)
             raise
     return lines.wrong == 0
@@ -221,21 +221,25 @@ def _report_missing(lines: _Lines, error: SomeNotAccepted) -> None:
 
 
 def _job_from_line(line: bytes) -> Job:
-    """The job of a line, checked for all that the client would refuse, so that it can't stop those around it."""
     try:
         source = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidJob("submission", f"not valid JSON: {error}") from error
     job = job_from_json(source)
+    require_acceptable(job)
+    return job
+
+
+def require_acceptable(job: Job) -> None:
+    """Raises InvalidJob for all that the client would refuse of a job, so that it can't stop those around it."""
     now_ms = SystemClock().now_ms()
     if job.triggers:
         job.anchored(now_ms).first_ms(now_ms)
     id_length = 0 if job.id else 36  # one will be added
     if (length := len(encode_job(job)) + id_length) > SUBMISSION_LENGTH_MAX:
         raise InvalidJob("params", f"the submission has {length} bytes, more than {SUBMISSION_LENGTH_MAX}")
-    return job
 
 
-def _echo_all(ids: Sequence[str]) -> None:
+def echo_all(ids: Sequence[str]) -> None:
     if ids:
         click.echo("\n".join(ids))
