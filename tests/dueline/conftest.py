@@ -49,11 +49,14 @@ others = st.builds(
     st.lists(calendar_names, max_size=2, unique=True),
 )
 onces = moments.map(Once)
-everies = st.builds(
-    lambda ms, rest: Every(timedelta(milliseconds=ms), *rest),
-    st.integers(1000, 10 * 365 * 86_400_000),
-    others,
-)
+
+
+def intervals(ms_min: int) -> st.SearchStrategy[Every]:
+    lengths = st.integers(ms_min, 10 * 365 * 86_400_000).map(lambda ms: timedelta(milliseconds=ms))
+    return st.builds(lambda length, rest: Every(length, *rest), lengths, others)
+
+
+everies = intervals(1000)
 crons = st.builds(
     lambda expression, zone, rest: Cron(expression, zone, *rest),
     st.sampled_from(EXPRESSIONS),
@@ -81,7 +84,9 @@ jobs = st.builds(
     name=texts,
     priority=st.sampled_from(Priority),
     params=params,
-    triggers=st.lists(onces | everies | crons, max_size=3).map(tuple),
+    # Three that are due every three seconds are together due once a second at most, wherever they start.
+    triggers=everies.map(lambda every: (every,))
+    | st.lists(onces | intervals(3000) | crons, max_size=3).map(tuple),
     retry=retries,
     timeout_s=st.integers(1, 300_000).map(lambda ms: ms / 1000),
 )
