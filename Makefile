@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test lint bench lock clean
+.PHONY: help setup up down status demo test lint chaos bench lock clean
 
 help: ## Show this help
 	@echo "Dueline: a distributed job scheduler. Needs git, make, Python 3.11, JDK 17 and Maven."
@@ -37,6 +37,9 @@ lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+chaos: $(READY) ## Hurt the platform by a plan and judge what came of its jobs (DURATION=300 SEED=1); make ends with 2 unless valid
+	@$(BIN)/python -m tests.chaos $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 bench: $(READY) ## Measure the platform (ONLY=drain ROUNDS=3 SEED=1 QUICK=1); build/bench/index.html has the plots
 	@$(BIN)/python -m tests.bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \

@@ -1,10 +1,9 @@
 """A campaign: a seeded plan of faults against the platform under a load that never pauses, and what came of the jobs."""
 
 import asyncio
-import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,24 +11,32 @@ from typing import Any
 
 from infra.local.servers import CassandraServer, KafkaServer
 from infra.settings import Settings
-from tests.chaos.checker import Judgement, judge
+from tests.chaos.checker import judge
 from tests.chaos.claims import collect, settle
 from tests.chaos.faults import Fault, every_kind
 from tests.chaos.field import Field, field_on
 from tests.chaos.network import can_be_cut
+from tests.chaos.report import Outcome, plan_line
 
 #: Jobs a second: with the kinds of `tests.chaos.load` two cores have breath left for servers that come back.
 RATE = 8.0
 #: Between two steps of a plan: long enough, as a rule, to recover from one before the next.
-PAUSE_S = 25.0
+PAUSE_S = 13.0
 #: Of the faults after those that are there for each kind once, so many come as pairs, in the same moment.
 PAIRS = 0.5
+#: A server takes some 15 s to come back, and what hangs on it a moment more.
+SERVER_WEIGHT = 2.5
+#: A step comes so many pauses later, at most, than its turn: nothing is to be in step with the platform's own periods.
+JITTER = 0.6
 #: Jobs run for so long before the first fault: the calm that the rest is compared with.
 CALM_S = 15.0
 #: For all that is open in the end: attempts that were interrupted last, retries, servers that have just come back.
 SETTLE_LIMIT_S = 300.0
 
-Say = Callable[[dict[str, Any]], None]
+#: A server that takes longer to come back is no matter of the platform's.
+SERVER_LIMIT_S = 300.0
+
+Say = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +48,37 @@ class Step:
 
 
 def plan(seed: int, duration_s: float, pause_s: float, *, cuts: bool) -> list[Step]:
-    """The same for the same arguments: each kind once, in an order by chance, then any, alone or in pairs."""
+    """The same for the same arguments: each kind once, in an order by chance, then any, alone or in pairs.
+
+    Has it too little time to do each alone, it does them in pairs; what does not fit even so is left out. A server has
+    its step for itself then, and more time: what is done while it is away meets a platform that does nothing.
+    """
     choose = random.Random(seed)
-    once = every_kind(choose, cuts=cuts)
-    choose.shuffle(once)
-    steps, at_s = list[Step](), 0.0
-    while at_s < duration_s:
-        if once:
-            faults = [once.pop()]
-        else:
-            faults = choose.sample(every_kind(choose, cuts=cuts), 2 if choose.random() < PAIRS else 1)
-        steps.append(Step(round(at_s, 1), faults))
-        at_s += pause_s * choose.uniform(0.6, 1.4)
-    return steps
+    room = duration_s / pause_s
+    once = _each_once(choose, room, cuts)
+    steps, filled = list[tuple[float, Sequence[Fault]]](), 0.0
+    while not steps or filled < room:
+        number = 2 if choose.random() < PAIRS else 1
+        faults = once.pop() if once else choose.sample(every_kind(choose, cuts=cuts), number)
+        steps.append((filled + choose.uniform(0, JITTER), faults))
+        filled += _weight(faults)
+    return [Step(round(duration_s * at / filled, 1), faults) for at, faults in steps]
+
+
+def _each_once(choose: random.Random, room: float, cuts: bool) -> list[Sequence[Fault]]:
+    kinds = every_kind(choose, cuts=cuts)
+    choose.shuffle(kinds)
+    alone = [[fault] for fault in kinds]
+    servers = [step for step in alone if _weight(step) > 1]
+    others = [fault for fault in kinds if _weight([fault]) == 1]
+    pairs = [*servers, *(others[start : start + 2] for start in range(0, len(others), 2))]
+    choose.shuffle(pairs)
+    return [*(alone if sum(map(_weight, alone)) <= room else pairs)]
+
+
+def _weight(faults: Sequence[Fault]) -> float:
+    """How many pauses follow."""
+    return SERVER_WEIGHT if any(fault.target in ("kafka", "cassandra") for fault in faults) else 1.0
 
 
 def run(
@@ -66,42 +91,60 @@ def run(
     duration_s: float,
     pause_s: float = PAUSE_S,
     say: Say,
-) -> Judgement:
-    """Run a campaign on servers that run, with its history in a folder. Returns the judgement."""
+) -> Outcome:
+    """Run a campaign on servers that run, with its history in a folder."""
     cuts = can_be_cut()
     steps = plan(seed, duration_s, pause_s, cuts=cuts)
     skipped = [] if cuts else ["cut kafka", "cut cassandra: no network namespace is allowed here"]
-    say({"seed": seed, "duration_s": duration_s, "pause_s": pause_s, "rate": RATE, "skipped": skipped})
+    made = {fault.name for step in steps for fault in step.faults}
+    left_out = [fault.name for fault in every_kind(random.Random(seed), cuts=cuts) if fault.name not in made]
+    say(
+        {
+            "seed": seed,
+            "duration_s": duration_s,
+            "pause_s": pause_s,
+            "rate": RATE,
+            "skipped": skipped,
+            "left_out": left_out,
+        }
+    )
     for step in steps:
-        say({"at_s": step.at_s, "plan": [asdict(fault) for fault in step.faults]})
+        say(plan_line(step.at_s, step.faults))
     cuttable = ("scheduler-2", "executor-2") if cuts else ()
     with field_on(settings, kafka, cassandra, folder, cuttable=cuttable) as field:
         with field.load(seed, RATE):
-            time.sleep(CALM_S)
-            _injure(field, steps, say)
-        for process in field.processes.values():
-            process.wait_until_up()
+            field.over.wait(CALM_S)
+            troubles = _injure(field, steps, say)
+        for server in (kafka, cassandra):
+            server.wait_until_up(SERVER_LIMIT_S)
+        # Whether the processes have come back too is seen by whether they settle what is open.
         settled = asyncio.run(settle(settings, folder, SETTLE_LIMIT_S))
-        say({"settled": settled})
         asyncio.run(collect(settings, folder))
-    return judge(folder)
+    injected = [fault.name for step in steps for fault in step.faults]
+    return Outcome(
+        judgement=judge(folder),
+        injected=injected,
+        troubles=troubles,
+        did_not_end=field.did_not_end,
+        settled=settled,
+    )
 
 
-def _injure(field: Field, steps: Sequence[Step], say: Say) -> None:
+def _injure(field: Field, steps: Sequence[Step], say: Say) -> Sequence[str]:
+    """Carry out a plan. Returns what went wrong with it."""
     begun_s = time.monotonic()
 
-    def perform(fault: Fault) -> None:
+    def perform(fault: Fault) -> str:
         say({"after_s": round(time.monotonic() - begun_s, 1), "fault": asdict(fault)})
-        fault.perform(field)
+        return fault.perform(field)
 
-    with ThreadPoolExecutor(32) as threads:
+    with ThreadPoolExecutor(sum(len(step.faults) for step in steps)) as threads:
         performed = []
-        for step in steps:
-            time.sleep(max(0.0, begun_s + step.at_s - time.monotonic()))
-            performed += [threads.submit(perform, fault) for fault in step.faults]
-        for each in performed:
-            each.result()
-
-
-def print_json(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
+        try:
+            for step in steps:
+                field.over.wait(max(0.0, begun_s + step.at_s - time.monotonic()))
+                performed += [threads.submit(perform, fault) for fault in step.faults]
+            return [trouble for each in performed if (trouble := each.result())]
+        except BaseException:
+            field.over.set()  # those that go on end at once
+            raise

@@ -1,13 +1,15 @@
 """What a campaign is fought over: two servers, and two of each process of the platform, all of which write the history."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from dueline.processes import descendants
 from infra.local.platform import PlatformProcess
@@ -21,6 +23,8 @@ ROLES = ("scheduler", "ledger", "executor")
 SLOTS = 8
 #: For what was submitted last to be acknowledged.
 LOAD_STOP_S = 120.0
+#: For what has been killed to be gone.
+GONE_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,10 @@ class Field:
     history: History
     #: Names of the processes that live in networks of their own.
     cuttable: frozenset[str]
+    #: Set when nothing more is to be done to them: a fault that goes on is undone at once.
+    over: Event = field(default_factory=Event)
+    #: Names of the processes that had to be killed in the end, since they did not end when they were told to.
+    did_not_end: list[str] = field(default_factory=list)
 
     def worker(self, name: str) -> int | None:
         """The pid of a process; None while it is being started."""
@@ -112,19 +120,35 @@ def field_on(
             command = [*launcher, *launchers.get(role, ()), *commands[role]]
             processes[name] = PlatformProcess(settings, name, command)
     folder.mkdir(parents=True, exist_ok=True)
+    made = Field(settings, kafka, cassandra, processes, History(folder), frozenset(cuttable))
+
+    def stop(process: PlatformProcess) -> None:
+        if not _stop(process):
+            made.did_not_end.append(process.name)
+
     with ExitStack() as ends:
-        ends.callback(at_once, _stop, tuple(processes.values()))
+        ends.callback(at_once, stop, tuple(processes.values()))
         for process in processes.values():
             process.start()
         for process in processes.values():
             process.wait_until_up()
-        yield Field(settings, kafka, cassandra, processes, History(folder), frozenset(cuttable))
+        yield made
 
 
-def _stop(process: PlatformProcess) -> None:
-    """Stop a process, also one that a fault has left stopped."""
-    if (worker := process.worker_pid()) is not None:
-        for pid in (worker, *descendants(worker)):
+def _stop(process: PlatformProcess) -> bool:
+    """Stop a process, also one that a fault has left stopped. What does not end is killed: then it returns False."""
+    supervisor = process.supervisor.pid()
+    with ExitStack() as handles:
+        held = []
+        for pid in descendants(supervisor) if supervisor is not None else ():
+            with suppress(ProcessLookupError):  # held by descriptor: a number may pass on to another process
+                handle = os.pidfd_open(pid)
+                handles.callback(os.close, handle)
+                held.append(handle)
+                signal.pidfd_send_signal(handle, signal.SIGCONT)
+        process.stop()
+        left = [handle for handle in held if not select.select([handle], [], [], GONE_LIMIT_S)[0]]
+        for handle in left:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-    process.stop()
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return not left
