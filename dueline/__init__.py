@@ -4,7 +4,8 @@ This package is what other services import, and all that the processes which run
 Kafka, and nothing of Cassandra or of the processes of the platform. Its modules, from the bottom up:
 
     errors, clock, states     words without behaviour
-    ids, triggers, job        what a job is
+    ids, cron, calendars,
+    triggers, job             what a job is
     runs, commands            what becomes of it
     address                   where it lives
     contracts, json_form, codec    its form on the wire
@@ -18,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dueline.calendars import Calendar
     from dueline.client import AsyncClient, Client
     from dueline.errors import DuelineError, InvalidJob, NotAccepted, NotFound, Unavailable
     from dueline.job import Job, Priority, Retry
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncClient": "client",
+    "Calendar": "calendars",
     "Client": "client",
     "DuelineError": "errors",
     "InvalidJob": "errors",
@@ -46,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "AsyncClient",
+    "Calendar",
     "Client",
     "Cron",
     "DuelineError",
