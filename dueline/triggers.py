@@ -62,7 +62,7 @@ class _AskedInDatetimes:
 
 
 class _Recurring(_AskedInDatetimes):
-    """What `Every` and `Cron` share: a window of time, a jitter, and calendars."""
+    """What `Every` and `Cron` share: a window of time, inside 1970 to 9000, a jitter, and calendars."""
 
     __slots__ = ()
     start: datetime | None
@@ -71,7 +71,9 @@ class _Recurring(_AskedInDatetimes):
     excluding: tuple[str, ...]
 
     def next_ms(self, after_ms: int, calendars: Calendars | None = None) -> int | None:
-        due_ms = self._next_ms(after_ms)
+        if after_ms >= MOMENT_MAX_MS:
+            return None
+        due_ms = self._next_ms(max(after_ms, -1))
         if calendars is not None and self.excluding:
             while due_ms is not None and (name := self.excluded_by(due_ms, calendars)):
                 over_ms = calendars[name].date_end_ms(due_ms, self._zone_name)
@@ -237,4 +239,4 @@ def _require_duration(field: str, duration: timedelta) -> None:
 
 
 def _before_end(due_ms: int, end: datetime | None) -> int | None:
-    return due_ms if end is None or due_ms <= to_ms(end) else None
+    return due_ms if due_ms <= (to_ms(end) if end else MOMENT_MAX_MS) else None

@@ -57,6 +57,18 @@ def test_every_never_drifts(trigger: Every, accepted_ms: int, pauses: list[int])
         now_ms = due_ms + pause
 
 
+@pytest.mark.parametrize(
+    "trigger", [Every(timedelta(days=3_000_000)), Every(MINUTE), Cron("@daily", "Asia/Tokyo")]
+)
+def test_the_ends_of_the_calendar_are_no_accidents(trigger: Every | Cron) -> None:
+    first = trigger.next_due(datetime.min.replace(tzinfo=UTC))
+    assert first is not None
+    assert first.year == 1970
+    assert trigger.next_due(datetime.max.replace(tzinfo=UTC)) is None
+    last = trigger.next_due(datetime(8999, 12, 31, tzinfo=UTC))
+    assert last is None or last.year in (8999, 9000)
+
+
 def test_every_is_due_at_its_start() -> None:
     start = datetime(2030, 1, 1, tzinfo=UTC)
     trigger = Every(timedelta(seconds=30), start, start + timedelta(seconds=60))
