@@ -7,11 +7,14 @@
 
     session.py      one call: seed, rounds, the platform to measure, where results go
     bed.py          servers and processes, with the settings that `make up` gives them
-    submit.py       submits jobs that are due now           processes of their own,
+    submit.py       submits the jobs of a plan              processes of their own,
     stream.py       submits jobs steadily                   which helper.py starts
+    fill.py         stores jobs without the way through Kafka, where others than they are measured
+    made_jobs.py    the jobs, from their seed
     meter.py        CPU and memory of every process, from /proc
     runs_log.py     when all is recorded, and what became of each job
-    drains.py, streams.py, figures.py     what several benchmarks have in common
+    storage.py      what lies on the servers' disks
+    drains.py, streams.py, windows.py, figures.py     what several benchmarks have in common
     benches/        the benchmarks
     machine.py      the first line of results: what they hold for
     page.py, plots.py    the page

@@ -9,7 +9,13 @@ from typing import Any, NoReturn
 import click
 
 from dueline.errors import DuelineError
+from tests.bench.benches.backlog import Backlog
+from tests.bench.benches.boundary import Boundary
 from tests.bench.benches.drain import Drain
+from tests.bench.benches.listing import Listing
+from tests.bench.benches.recover import Recover
+from tests.bench.benches.recurring import Recurring
+from tests.bench.benches.scale import Scale
 from tests.bench.benches.sustain import Sustain
 from tests.bench.machine import machine_line
 from tests.bench.options import made, options_of
@@ -17,7 +23,16 @@ from tests.bench.page import write_page
 from tests.bench.session import Benchmark, Session, say
 
 #: In the order in which they run when none is named.
-BENCHES: dict[str, type[Any]] = {"drain": Drain, "sustain": Sustain}
+BENCHES: dict[str, type[Any]] = {
+    "drain": Drain,
+    "sustain": Sustain,
+    "boundary": Boundary,
+    "backlog": Backlog,
+    "recurring": Recurring,
+    "recover": Recover,
+    "scale": Scale,
+    "list": Listing,
+}
 
 
 @click.group(chain=True, invoke_without_command=True)
@@ -52,7 +67,11 @@ def _command(name: str, kind: type[Any]) -> None:
     @click.pass_obj
     def run(session: Session, /, **sizes: Any) -> None:
         bench: Benchmark = made(kind, sizes, quick=session.quick)
-        bench.run(session)
+        try:
+            bench.run(session)
+        except BaseException:
+            session.failed = True
+            raise
 
 
 for _name, _kind in BENCHES.items():

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Bed:
     #: By name: scheduler-1, ledger-1, executor-1, executor-2, …
     processes: Mapping[str, PlatformProcess]
 
-    def usage(self, submitter: int) -> Usage:
+    def usage(self, submitter: int | None = None) -> Usage:
         """What all of it has used so far, by role; and who submits to it, given by its pid."""
         pids = {
             self.kafka.process.pid(): "kafka",
@@ -51,21 +51,26 @@ class Bed:
 
 
 @contextmanager
-def bed_of(shape: Shape, say: Say) -> Iterator[Bed]:
+def bed_of(shape: Shape, say: Say, failed: Callable[[], bool]) -> Iterator[Bed]:
     """Servers with the settings that `make up` gives them, and the platform, until the end of the block.
 
     The data is removed then; the logs stay when something has failed.
     """
     data = Path(tempfile.mkdtemp(prefix="dueline-bench-"))
     say(f"starting servers and platform in the folder {data} : {shape}")
+    begun = False
     try:
         with ExitStack() as ends:
-            yield _start(_settings(data, shape), shape, ends)
-    except BaseException:
-        for name in ("kafka", "cassandra", "outputs"):
-            shutil.rmtree(data / name, ignore_errors=True)
-        raise
-    shutil.rmtree(data, ignore_errors=True)
+            bed = _start(_settings(data, shape), shape, ends)
+            begun = True
+            yield bed
+    finally:
+        if begun and not failed():
+            shutil.rmtree(data, ignore_errors=True)
+        else:
+            say(f"logs are in {data / 'logs'}")
+            for name in ("kafka", "cassandra", "outputs"):
+                shutil.rmtree(data / name, ignore_errors=True)
 
 
 def _settings(data: Path, shape: Shape) -> Settings:

@@ -1,9 +1,10 @@
 """A process that works beside the benchmark: says `ready`, begins when it is told to, and tells a JSON line in the end."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +29,10 @@ class Helper:
         self._input.write("go\n")
         self._input.flush()
 
+    def stop(self) -> None:
+        """Ask it to end early; it tells what it has to tell."""
+        self._process.terminate()
+
     def told(self) -> dict[str, Any]:
         """What it tells next; waits for it. Raises Unavailable where it has ended instead."""
         line = self._line()
@@ -47,10 +52,11 @@ class Helper:
 
 
 @contextmanager
-def helper(module: str, *arguments: object) -> Iterator[Helper]:
+def helper(module: str, *arguments: object, environment: Mapping[str, str] = {}) -> Iterator[Helper]:
     """A process that is ready; it has ended when the block has."""
     command: Sequence[str] = [sys.executable, "-m", module, *map(str, arguments)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe, both = subprocess.PIPE, os.environ | dict(environment)
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=both) as process:
         try:
             found = Helper(process)
             found.wait_until_ready()

@@ -41,6 +41,11 @@ def now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def wall_ms_at(at_s: float) -> float:
+    """What the wall clock showed then, or will show, unless somebody sets it."""
+    return time.time_ns() / 1e6 + (at_s - now_s()) * 1000
+
+
 def usage_of(roots: Mapping[int, str]) -> Usage:
     """What processes, named by their pids, have used; and this one, as `bench`."""
     parents, cpu, memory = _processes()

@@ -16,8 +16,13 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 960px; margin: 2em auto
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: 2px 14px 2px 0; text-align: left; }
 td + td { text-align: right; font-variant-numeric: tabular-nums; } svg { max-width: 100%; height: auto; }
 """
-#: What names a series of rounds besides its benchmark, and stands in the file for its reader.
-_NOT_SHOWN = {"bench", "round", "rounds", "spread", "series", "seed"}
+#: What tells one series of rounds from others of its benchmark.
+_NAMES = [
+    *("way", "beside", "waiting", "part", "trigger", "stored", "killed", "outage_s"),
+    *("executors", "partitions", "view", "rate_per_s", "seconds"),
+]
+#: What stands in the file of results alone, or in a heading.
+_NOT_SHOWN = {"bench", "round", "rounds", "spread", "series", "seed", *_NAMES}
 
 
 def write_page(folder: Path, lines: Sequence[Line]) -> Path:
@@ -40,7 +45,7 @@ def _page(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _section(bench: str, lines: Sequence[Line]) -> Iterator[str]:
-    summaries = [line for line in lines if "spread" in line]
+    summaries = [line for line in lines if "round" not in line]
     yield f"<h2>{html.escape(bench)}</h2>"
     if not summaries:
         yield "<p>It was ended before its last round.</p>"
@@ -48,7 +53,7 @@ def _section(bench: str, lines: Sequence[Line]) -> Iterator[str]:
     labels = [_label(line) for line in summaries]
     yield from _plots(labels, summaries, lines)
     for label, line in zip(labels, summaries, strict=True):
-        spread = dict(_flat(line["spread"]))
+        spread = dict(_flat(line.get("spread", {})))
         rows = {name: [value, *spread.get(name, [])] for name, value in _flat(line)}
         yield f"<h3>{html.escape(label)}</h3>{_table(rows)}"
 
@@ -73,11 +78,8 @@ def _plots(labels: Sequence[str], summaries: Sequence[Line], lines: Sequence[Lin
 
 
 def _label(line: Line) -> str:
-    """What tells this series of rounds from others of its benchmark: the texts, and the sizes that no round varies."""
-    named = {
-        name: value for name, value in line.items() if name not in line["spread"] and name not in _NOT_SHOWN
-    }
-    return ", ".join(f"{name} {value}" for name, value in named.items()) or str(line["bench"])
+    named = ((name.removesuffix("_s"), line[name]) for name in _NAMES if name in line)
+    return ", ".join(f"{name} {_text(value)}" for name, value in named) or str(line["bench"])
 
 
 def _flat(line: Line, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,16 +4,24 @@ The events themselves are read when the round is over, from the ends that the pa
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cassandra.cluster import Cluster
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from cassandra import DriverException
+from cassandra.cluster import Cluster, NoHostAvailable
+from cassandra.policies import ConstantReconnectionPolicy
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # OffsetSpec is re-exported
 
-from dueline.address import RUNS, minute_of
+from dueline.address import RUNS, SUBMISSIONS, minute_of
 from dueline.codec import decode_run_record
 from dueline.errors import Unavailable
 from dueline.job import Priority
@@ -31,8 +39,15 @@ Ends = Mapping[int, int]
 POLL_S = 0.05
 #: Between two looks for the last rows of a round.
 LOOK_S = 0.02
+#: Between two questions for what is accepted, which schedulers commit once a second.
+ACCEPTED_POLL_S = 0.25
+#: The group of the schedulers.
+SCHEDULERS = "dueline.scheduler"
 #: Without any progress for so long a round has failed: the longest take-over and restart fit into it.
 STALL_S = 120.0
+
+#: Clients that say nothing where a server is away.
+_QUIET = {"log_level": 0}
 
 _RECORDED = (
     "SELECT writetime(state) FROM runs WHERE minute = %s AND shard = %s AND run_id = %s AND attempt = %s"
@@ -79,14 +94,28 @@ class RunsLog:
 
     def __init__(self, settings: Settings, cassandra: Any) -> None:
         self._settings = settings
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka})
-        self._tail = Consumer(dict(reader_config(settings, "dueline.bench")))
+        self._admin = self._connected()
+        self._tail = Consumer(dict(reader_config(settings, "dueline.bench", **_QUIET)))
         self._cassandra = cassandra
 
     def ends(self) -> Ends:
-        latest = {TopicPartition(RUNS, p): _latest() for p in range(self._settings.partitions)}
-        answers = self._admin.list_offsets(latest, request_timeout=10)
-        return {place.partition: answer.result().offset for place, answer in answers.items()}
+        """Where `jobs.runs` ends now."""
+        return self._ends_of(RUNS)
+
+    def until_accepted(self) -> float:
+        """Return when the scheduler has committed all that was submitted by now, and the time of that."""
+        wanted = self._ends_of(SUBMISSIONS)
+        before, moved_s = -1, now_s()
+        while True:
+            committed = self._committed(wanted)
+            left = sum(max(0, end - committed.get(partition, 0)) for partition, end in wanted.items())
+            if not left:
+                return now_s()
+            if left != before:
+                before, moved_s = left, now_s()
+            if now_s() - moved_s > STALL_S:
+                raise Unavailable(f"{left} submissions are not accepted, and none was in {STALL_S:g} s")
+            time.sleep(ACCEPTED_POLL_S)
 
     def until_recorded(self, since: Ends, jobs: int) -> Finished:
         """Return when so many runs that ended since then are recorded. Raises Unavailable where nothing goes on."""
@@ -102,6 +131,11 @@ class RunsLog:
                 return Finished(logged_s=logged_s, recorded_s=recorded_s, attempts=attempts)
             # Some of the events were of other things: of starts, of owners.
             events = sum(ends.values()) - sum(since.values()) + missing
+
+    def until_up_to_date(self, since: Ends) -> float:
+        """Return when all that is logged now is recorded, and the time of that."""
+        self._until_in_cassandra(since, self.ends())
+        return now_s()
 
     def attempts(self, since: Ends) -> Sequence[Attempt]:
         """The attempts that have ended since then."""
@@ -127,6 +161,30 @@ class RunsLog:
 
     def close(self) -> None:
         self._tail.close()
+
+    def _connected(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._settings.kafka, **_QUIET})
+
+    def _ends_of(self, topic: str) -> Ends:
+        latest = {TopicPartition(topic, p): _latest() for p in range(self._settings.partitions)}
+        give_up_s = now_s() + STALL_S
+        while True:
+            answers = self._admin.list_offsets(latest, request_timeout=10)
+            try:
+                return {place.partition: answer.result().offset for place, answer in answers.items()}
+            except KafkaException:
+                if now_s() > give_up_s:
+                    raise
+                # `recover` has killed the broker; a client from before it goes on with what it knew of the leaders.
+                self._admin = self._connected()
+                time.sleep(ACCEPTED_POLL_S)
+
+    def _committed(self, partitions: Iterable[int]) -> Ends:
+        places = [TopicPartition(SUBMISSIONS, partition) for partition in partitions]
+        asked = ConsumerGroupTopicPartitions(SCHEDULERS, places)
+        (answer,) = self._admin.list_consumer_group_offsets([asked]).values()
+        found = answer.result().topic_partitions
+        return {place.partition: place.offset for place in found if place.offset > 0}
 
     def _until_logged(self, since: Ends, events: int) -> Ends:
         wanted = sum(since.values()) + events
@@ -159,7 +217,10 @@ class RunsLog:
             time.sleep(LOOK_S if waiting else 0)
 
     def _recorded(self, row: tuple[Any, ...], stamp: int) -> bool:
-        found = self._cassandra.execute(_RECORDED, row).one()
+        try:
+            found = self._cassandra.execute(_RECORDED, row).one()
+        except (DriverException, NoHostAvailable):
+            return False  # `recover` has killed it
         return found is not None and found[0] >= stamp  # the write timestamp is the event's offset + 1
 
     def _last(self, since: Ends, ends: Ends) -> Iterator[tuple[int, int, Any]]:
@@ -182,7 +243,8 @@ class RunsLog:
 def runs_log_of(settings: Settings) -> Iterator[RunsLog]:
     """The log and the store of a platform: by the driver's plain session, as what is judged is not to judge itself."""
     host, _, port = settings.cassandra.partition(":")
-    with Cluster([host], port=int(port), protocol_version=5) as cluster:
+    reconnection = ConstantReconnectionPolicy(0.2, max_attempts=None)
+    with Cluster([host], port=int(port), protocol_version=5, reconnection_policy=reconnection) as cluster:
         log = RunsLog(settings, cluster.connect(settings.keyspace))
         try:
             yield log

@@ -31,6 +31,8 @@ class Session:
     quick: bool
     folder: Path
     lines: list[Line] = field(default_factory=list)
+    #: Whether a benchmark has ended by an exception: logs are kept then.
+    failed: bool = False
     _shape: Shape | None = None
     _place: Place | None = None
     _ends: ExitStack = field(default_factory=ExitStack)
@@ -39,7 +41,7 @@ class Session:
         """A platform of this shape that has done nothing yet; the quick form takes the one that is there."""
         if self._place is None or self._shape != shape or not self.quick:
             self.close()
-            bed = self._ends.enter_context(bed_of(shape, say))
+            bed = self._ends.enter_context(bed_of(shape, say, lambda: self.failed))
             self._place = Place(bed=bed, log=self._ends.enter_context(runs_log_of(bed.settings)))
             self._shape = shape
         return self._place

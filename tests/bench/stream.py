@@ -7,8 +7,8 @@ on. So a platform that is slow for a moment is charged for all whom it kept wait
 import asyncio
 import json
 import random
+import signal
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,12 +18,11 @@ from dueline import AsyncClient, Job, Once, Priority
 from dueline.clock import from_ms
 from dueline.errors import NotAccepted, Unavailable
 from tests.bench.figures import percentiles
-from tests.bench.made_ids import made_id
+from tests.bench.made_jobs import distant, made_id, wall_ms
 from tests.bench.meter import now_s
-from tests.bench.submit import distant_job
 
 #: Longer than any stall that a round survives.
-ACCEPTED_WITHIN_S = 30.0
+ACCEPTED_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +35,13 @@ class Plan:
     #: A job is due so long after its submission, with every time in between as likely.
     due_min_s: float
     due_max_s: float
+    #: What each job does: it waits for so long, if at all.
+    nap_s: float = 0.0
 
     def submissions(self, begun_ms: int) -> Iterator[tuple[float, Job]]:
         """Jobs, each with the seconds from the begin to its submission."""
         choose = random.Random(self.seed)
+        executor_class, params = ("nap", {"seconds": self.nap_s}) if self.nap_s else ("noop", {})
         at_s = choose.expovariate(self.rate)
         while at_s < self.seconds:
             now_ms = begun_ms + round(at_s * 1000)
@@ -48,7 +50,8 @@ class Plan:
                 at_s,
                 Job(
                     id=made_id(choose, now_ms),
-                    executor_class="noop",
+                    executor_class=executor_class,
+                    params=params,
                     priority=choose.choice(list(Priority)),
                     triggers=(Once(from_ms(due_ms)),),
                 ),
@@ -65,12 +68,15 @@ class Stream:
         self._latencies_ms: list[float] = []
         self._submitted = self._refused = 0
 
-    async def run(self, plan: Plan) -> None:
-        begun_s, begun_ms = now_s(), time.time_ns() // 1_000_000
+    async def run(self, plan: Plan, stop: asyncio.Event) -> None:
+        """Until the plan is fulfilled, or `stop` is set."""
+        begun_s, begun_ms = now_s(), wall_ms()
         async with asyncio.TaskGroup() as under_way:
             for at_s, job in plan.submissions(begun_ms):
                 if (left_s := begun_s + at_s - now_s()) > 0:
                     await asyncio.sleep(left_s)
+                if stop.is_set():
+                    return
                 under_way.create_task(self._submit(job, begun_s + at_s, counts=at_s >= self._settle_s))
 
     def told(self) -> str:
@@ -82,7 +88,8 @@ class Stream:
             await self._client.submit_job(job, timeout=ACCEPTED_WITHIN_S)
         except (NotAccepted, Unavailable) as error:
             self._refused += 1
-            print(error, file=sys.stderr, flush=True)
+            if self._refused == 1:
+                print(error, file=sys.stderr, flush=True)
             return
         self._submitted += 1
         if counts:
@@ -90,12 +97,14 @@ class Stream:
 
 
 async def run(kafka: str, plan: Plan, settle_s: float) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with AsyncClient(kafka) as client:
-        await client.submit_job(distant_job())
+        await client.submit_job(distant())
         stream = Stream(client, settle_s)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        await stream.run(plan)
+        await stream.run(plan, stop)
         print(stream.told(), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -108,12 +117,11 @@ async def run(kafka: str, plan: Plan, settle_s: float) -> None:
 @click.option("--settle", type=float, required=True, help="Acknowledgements count from here on.")
 @click.option("--due-min", type=float, required=True, help="Seconds from a submission to its due time.")
 @click.option("--due-max", type=float, required=True)
-def main(
-    kafka: str, seed: int, rate: float, seconds: float, settle: float, due_min: float, due_max: float
-) -> None:
-    """Submit jobs steadily, one in three of each priority."""
-    plan = Plan(seed=seed, rate=rate, seconds=seconds, due_min_s=due_min, due_max_s=due_max)
-    asyncio.run(run(kafka, plan, settle))
+@click.option("--nap", type=float, default=0.0, help="Seconds that a job waits, instead of doing nothing.")
+def main(kafka: str, settle: float, seed: int, rate: float, seconds: float, **plan: float) -> None:
+    """Submit jobs steadily, one in three of each priority, until their time is over or SIGTERM comes."""
+    due = {"due_min_s": plan["due_min"], "due_max_s": plan["due_max"], "nap_s": plan["nap"]}
+    asyncio.run(run(kafka, Plan(seed=seed, rate=rate, seconds=seconds, **due), settle))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,15 @@
-"""A stream of jobs that wait for their time, and what is seen of the platform meanwhile."""
+"""A steady stream of jobs that wait for their time, beside which a benchmark does what it does."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from dueline.job import Priority
-from tests.bench.figures import percentiles, slope
 from tests.bench.helper import Helper, helper
-from tests.bench.meter import Usage, now_s
-from tests.bench.runs_log import Attempt, Ends
+from tests.bench.meter import now_s
+from tests.bench.runs_log import Ends
 from tests.bench.session import Place
-
-#: Between two looks at memory and CPU: each costs some milliseconds.
-SAMPLE_S = 5.0
+from tests.bench.windows import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +20,8 @@ class Flow:
     seconds: float
     due_min_s: float
     due_max_s: float
+    #: What each job does: it waits for so long.
+    nap_s: float = 0.0
 
     @property
     def settle_s(self) -> float:
@@ -32,71 +29,24 @@ class Flow:
         return self.due_max_s
 
 
-@dataclass(slots=True, kw_only=True)
-class Watched:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
     """A stream that goes on."""
 
-    place: Place
-    flow: Flow
     submitter: Helper
     #: Where the log ended before it.
     since: Ends
     begun_s: float
-    begun_ms: int
-    samples: list[Usage] = field(default_factory=list)
+    #: The time in which its jobs fall due at the full rate, while it goes on.
+    window: Window
 
-    @property
-    def window_ms(self) -> tuple[int, int]:
-        """Jobs that are due from the first to the second of these count."""
-        settled, over = round(self.flow.settle_s * 1000), round(self.flow.seconds * 1000)
-        return self.begun_ms + settled, self.begun_ms + over
-
-    def watch(self) -> None:
-        """Take samples until the stream ends, the first of them when it has settled."""
-        at_s = self.begun_s + self.flow.settle_s
-        end_s = self.begun_s + self.flow.seconds
-        while True:
-            time.sleep(max(0.0, at_s - now_s()))
-            self.samples.append(self.place.bed.usage(self.submitter.pid))
-            if at_s == end_s:
-                return
-            at_s = end_s if end_s - at_s < 1.5 * SAMPLE_S else at_s + SAMPLE_S
-
-    def within(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-        begin, end = self.window_ms
-        return [attempt for attempt in attempts if begin <= attempt.due_ms < end]
-
-    def figures(self, attempts: Sequence[Attempt]) -> dict[str, Any]:
-        """What was seen within the window."""
-        jobs = len(attempts)
-        return {
-            "jobs": jobs,
-            **lateness_figures(attempts),
-            **self.samples[-1].cpu_since(self.samples[0], max(jobs, 1)),
-            "memory_mb": self.samples[-1].memory_mb,
-            "memory_mb_per_minute": self._growth(),
-            "series": self._series(),
-        }
-
-    def _growth(self) -> dict[str, float]:
-        """By least squares, so that a garbage collection at either end does not matter."""
-        at_minutes = [(sample.at_s - self.begun_s) / 60 for sample in self.samples]
-        names = self.samples[0].memory_mb
-        memory = {name: [sample.memory_mb[name] for sample in self.samples] for name in names}
-        return {name: round(slope(at_minutes, values), 2) for name, values in memory.items()}
-
-    def _series(self) -> dict[str, Any]:
-        return {
-            "at_s": [round(sample.at_s - self.begun_s, 1) for sample in self.samples],
-            "memory_mb": {
-                name: [sample.memory_mb[name] for sample in self.samples]
-                for name in self.samples[0].memory_mb
-            },
-        }
+    def told(self) -> dict[str, Any]:
+        """What its submitter saw; waits for the end of it."""
+        return self.submitter.told()
 
 
 @contextmanager
-def stream(place: Place, flow: Flow, seed: int) -> Iterator[Watched]:
+def stream(place: Place, flow: Flow, seed: int) -> Iterator[Stream]:
     """Jobs are submitted and fall due, from the begin of the block on."""
     since = place.log.ends()
     arguments = {
@@ -107,27 +57,11 @@ def stream(place: Place, flow: Flow, seed: int) -> Iterator[Watched]:
         "--settle": flow.settle_s,
         "--due-min": flow.due_min_s,
         "--due-max": flow.due_max_s,
+        "--nap": flow.nap_s,
     }
-    words = [word for pair in arguments.items() for word in pair]
-    with helper("tests.bench.stream", *words) as submitter:
+    with helper("tests.bench.stream", *(word for pair in arguments.items() for word in pair)) as submitter:
         submitter.go()
-        yield Watched(
-            place=place,
-            flow=flow,
-            submitter=submitter,
-            since=since,
-            begun_s=now_s(),
-            begun_ms=time.time_ns() // 1_000_000,
-        )
-
-
-def lateness_figures(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Of all, and of each priority."""
-    by_priority = {
-        priority.value: percentiles([a.lateness_ms for a in attempts if a.priority is priority])
-        for priority in Priority
-    }
-    return {
-        "lateness_ms": percentiles([attempt.lateness_ms for attempt in attempts]),
-        "lateness_ms_by_priority": by_priority,
-    }
+        begun_s = now_s()
+        begin_s, end_s = begun_s + flow.settle_s, begun_s + flow.seconds
+        window = Window(place=place, submitter=submitter.pid, begin_s=begin_s, end_s=end_s)
+        yield Stream(submitter=submitter, since=since, begun_s=begun_s, window=window)

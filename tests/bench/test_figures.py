@@ -5,7 +5,7 @@ import pytest
 from dueline.ids import generated_at_ms, is_generated
 from tests.bench.benches.drain import Drain
 from tests.bench.figures import percentiles, slope, summary
-from tests.bench.made_ids import made_id
+from tests.bench.made_jobs import made_id
 from tests.bench.options import made
 
 
@@ -40,7 +40,7 @@ def test_a_slope_is_that_of_the_line_through_the_values() -> None:
     assert slope([1], [5]) == 0
 
 
-def test_made_ids_follow_from_their_seed_and_carry_their_time() -> None:
+def test_made_jobs_follow_from_their_seed_and_carry_their_time() -> None:
     ids = [made_id(random.Random(seed), 1_700_000_000_000) for seed in (1, 1, 2)]
 
     assert all(is_generated(each) and generated_at_ms(each) == 1_700_000_000_000 for each in ids)

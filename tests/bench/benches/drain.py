@@ -21,7 +21,7 @@ class Drain:
 
     def run(self, session: Session) -> None:
         place = session.place(Shape())
-        warm_up(place, jobs=self.warm_up, seed=session.seed)
+        warm_up(place, self.warm_up, session.seed)
         for way in WAYS:
             names = {"bench": "drain", "way": way, "seed": session.seed}
             session.tell_rounds(names, self._rounds(session, place, way))
@@ -29,4 +29,5 @@ class Drain:
     def _rounds(self, session: Session, place: Place, way: str) -> Iterator[Line]:
         for number in range(session.rounds):
             say(f"drain {way}: round {number + 1} of {session.rounds}")
-            yield drain(place, jobs=self.jobs, seed=session.seed * 1000 + number, callers=WAYS[way])
+            plan = {"make": "due_now", "seed": session.seed * 1000 + number, "count": self.jobs}
+            yield drain(place, plan, callers=WAYS[way])

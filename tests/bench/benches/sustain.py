@@ -22,7 +22,7 @@ class Sustain:
 
     def run(self, session: Session) -> None:
         place = session.place(Shape())
-        warm_up(place, jobs=self.warm_up, seed=session.seed)
+        warm_up(place, self.warm_up, session.seed)
         names = {"bench": "sustain", "rate_per_s": self.rate, "seconds": self.seconds, "seed": session.seed}
         session.tell_rounds(names, self._rounds(session, place))
 
@@ -30,12 +30,12 @@ class Sustain:
         flow = Flow(rate=self.rate, seconds=self.seconds, due_min_s=self.due_min, due_max_s=self.due_max)
         for number in range(session.rounds):
             say(f"sustain: round {number + 1} of {session.rounds}, {self.seconds:.0f} s")
-            with stream(place, flow, session.seed * 1000 + number) as watched:
-                watched.watch()
-                told = watched.submitter.told()
-                finished = place.log.until_recorded(watched.since, told["submitted"])
+            with stream(place, flow, session.seed * 1000 + number) as running:
+                running.window.watch()
+                told = running.told()
+                finished = place.log.until_recorded(running.since, told["submitted"])
             yield {
-                **watched.figures(watched.within(finished.firsts)),
+                **running.window.figures(finished.firsts),
                 "ack_ms": told["ack_ms"],
                 "refused": told["refused"],
                 "repeated": len(finished.attempts) - len(finished.firsts),
