@@ -39,13 +39,20 @@ before it gives the shard away, so sent(c) <= assigned, and the new owner's wait
 duration is in the metadata. Both are measured as durations on one machine's CLOCK_BOOTTIME; no two clocks are compared.
 An executor has one kernel timer: for the shard of its whose lease ends first.
 
-What a new owner knows
+What stands in the log
 ----------------------
-It reads the shard's partition of jobs.runs from the position in the metadata to its own OwnerStarted, and the ready topics from the
-committed offsets. A ready record that was performed to its end has an event of that in the former, and is passed over. One
-that has an event RUNNING or INTERRUPTED is performed again, as the next attempt. One without any may have been begun, since short runs are
-reported by their end alone: if the shard was not released, it begins only when RUNNING is acknowledged. What is begun so and
-never ends is counted against the run, not against the executor: `consumers.findings` has the rule.
+The metadata of the shard's committed `jobs.ready.high` offset, a JSON object:
+
+    {"v": 1, "owner": "executor-…", "epoch": 7, "lease_ms": 3000, "state": "held", "runs": 4711}
+
+`runs` is a position in the shard's partition of jobs.runs (`consumers.positions`): nothing before it is needed to know what
+became of ready records that are not committed. A new owner reads that partition from there to its own OwnerStarted, and the
+ready topics from the committed offsets. The epoch is one more than the highest in metadata and partition.
+
+A ready record that was performed to its end has an event of that, and is passed over. One that has an event RUNNING or
+INTERRUPTED is performed again, as the next attempt. One without any may have been begun, since short runs are reported by
+their end alone: if the shard was not released, it begins only when RUNNING is acknowledged. What begins so and never ends
+counts against the run, however its executor was lost: `consumers.findings` has the rule.
 
 Failures
 --------
