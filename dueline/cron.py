@@ -1,10 +1,9 @@
 """Cron expressions and the wall clocks of time zones: at which instants does an expression fire?
 
 An expression has the five fields minute, hour, day of month, month and day of week, or is a word such as `@daily`.
-Its language is that of Debian's cron, as cronsim reads it: lists (`1,15`), ranges (`9-17`, `MON-FRI`), steps (`*/15`,
-`10-40/10`, `5/20` to the end of the range), names of months and days in either case, 0 and 7 for Sunday, and besides
-`L` (the last day of the month), `LW` (its last weekday), `5L` (its last Friday) and `MON#2` (its second Monday). If both day
-fields are restricted a day matches by either of them; if one of them begins with `*`, only by both.
+Its language is that of Debian's cron, as croniter reads it: lists (`1,15`), ranges (`9-17`, `MON-FRI`, and over the end
+`22-4`), steps (`*/15`, `10-40/10`, `5/20` to the end of the range), names of months and days in either case, 0 and 7 for
+Sunday, and besides `L` (the last day of the month), `L5` (its last Friday) and `MON#2` (its second Monday). If both day fields are restricted a day matches by either of them; if one of them begins with `*`, only by both.
 
 Where the clocks change:
 
@@ -17,17 +16,18 @@ Where the clocks change:
 So what names its hours (`30 2 * * *`) fires exactly once for each time, and what does not (`30 * * * *`, `0 */2 * * *`)
 never leaves more time between two fires than it does on other days, but for clocks that are set by half an hour.
 
-cronsim iterates times without a zone here, and they are resolved to instants below. It has much the same rule, that of
-Debian's cron, but goes by the minute field too, makes nothing up for `*/2`, and loses its way in half hours.
+croniter iterates times without a zone here, and they are resolved to instants below: with a zone it loses its way where the
+clocks change.
 """
 
+import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+from croniter import CroniterBadDateError, croniter
 
 from dueline.clock import from_ms, to_ms
 from dueline.errors import InvalidJob
@@ -79,7 +79,7 @@ class _Schedule:
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
         self._expression = CRON_WORDS.get(expression, expression)
         hour = self._expression.split()[1]
-        self._every_hour = len(_read(_HOUR, hour).hours) == 24
+        self._every_hour = len(_values(_HOUR, hour)) == 24
         self._wild_hour = self._every_hour or hour.startswith("*")
         self._zone = zone
         #: Pairs of a time, and the first fire after it.
@@ -109,11 +109,13 @@ class _Schedule:
         return best
 
     def _matches(self, after: datetime) -> Iterator[datetime]:
-        """The times without a zone that match, later than a given one."""
-        try:
-            yield from CronSim(self._expression, after)
-        except CronSimError:  # it is valid, but no month that it names has such a day
-            return
+        """The times without a zone that match, later than a given one, in order; one that matches twice may come twice."""
+        minute, hour, day, month, weekday = self._expression.split()
+        if day.startswith("*") or weekday.startswith("*"):
+            return _iterate(self._expression, after)
+        # croniter takes it for never due if the day alone never is, as on 30 February.
+        days = f"{minute} {hour} {day} {month} *", f"{minute} {hour} * {month} {weekday}"
+        return heapq.merge(*(_iterate(each, after) for each in days))
 
     def _fires_of(self, wall: datetime) -> tuple[datetime, ...]:
         """The instants, in order, that a matching time of the wall clock stands for."""
@@ -121,6 +123,13 @@ class _Schedule:
         if not shown:
             return () if self._every_hour else (_end_of_gap(wall, self._zone),)
         return shown if self._wild_hour else shown[:1]
+
+
+def _iterate(expression: str, after: datetime) -> Iterator[datetime]:
+    try:
+        yield from croniter(expression, after, datetime, day_or=False)
+    except CroniterBadDateError:  # it is valid, but no month that it names has such a day
+        return
 
 
 @lru_cache(maxsize=_SCHEDULES_KEPT)
@@ -195,13 +204,10 @@ def check_expression(expression: str) -> None:
 
 
 def _check_field(expression: str, place: int, field: str) -> None:
-    if _is_read(place, field):
-        return
-    first, dash, last = field.partition("/")[0].partition("-")
     if _RANDOM_FIELD.match(field):
         remedy = "a random or hashed field could not be foreseen; give a number, and a jitter to spread jobs"
-    elif dash and _is_read(place, first) and _is_read(place, last):
-        remedy = "a range does not run backwards; write two, such as 22-23,0-4 for 22-4"
+    elif _is_read(place, field):
+        return
     else:
         remedy = f"give {_VALUES[place]}, a range, a list, or steps such as */5"
     raise InvalidJob(
@@ -211,14 +217,15 @@ def _check_field(expression: str, place: int, field: str) -> None:
 
 def _is_read(place: int, field: str) -> bool:
     try:
-        _read(place, field)
-    except CronSimError:
+        _values(place, field)
+    except (ValueError, KeyError):  # all of its own errors are ValueErrors
         return False
     return True
 
 
-def _read(place: int, field: str) -> CronSim:
-    """An expression with one field, and stars for the others."""
+def _values(place: int, field: str) -> Sequence[object]:
+    """What a field of an expression matches, `*` written out."""
     alone = ["*"] * 5
     alone[place] = field
-    return CronSim(" ".join(alone), datetime(1970, 1, 1))  # noqa: DTZ001 (a wall clock's)
+    found = croniter.expand(" ".join(alone))[0][place]
+    return list(range(24)) if place == _HOUR and found == ["*"] else found

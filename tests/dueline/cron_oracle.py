@@ -1,6 +1,6 @@
 """What the rules of `dueline.cron` say, minute by minute: it walks through time and looks at the clock.
 
-It knows nothing of what the code under test is made of: neither cronsim, nor how zoneinfo tells the two passes of a
+It knows nothing of what the code under test is made of: neither croniter, nor how zoneinfo tells the two passes of a
 repeated hour apart. What a clock has shown before it shows again, and what it jumps over is left out.
 """
 

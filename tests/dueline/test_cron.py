@@ -1,17 +1,16 @@
 """Cron against what its module's docstring promises, over the clock changes above all.
 
-Three judges: an oracle that walks through every minute, cronsim's own way with time zones (the code uses it without them),
-and croniter, which reads expressions independently. Where they are meant to differ it says so.
+Two judges: an oracle that walks through every minute, and cronsim, which reads expressions independently and has a way
+of its own with time zones. Where they are meant to differ it says so.
 """
 
 import os
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from croniter import croniter
 from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -194,15 +193,13 @@ def test_it_agrees_with_cronsim_about_clocks_that_are_set_by_hours(
 
 @given(expressions, st.datetimes(datetime(1973, 1, 1), datetime(2050, 1, 1)))  # noqa: DTZ001 (the zone follows)
 @settings(max_examples=EXAMPLES)
-def test_it_agrees_with_croniter_about_expressions(text: str, wall: datetime) -> None:
-    """Where no clocks are set, and told to join the day fields as cron does."""
-    after = wall.replace(tzinfo=UTC)
-    theirs = croniter(text, after, implement_cron_bug=True, max_years_between_matches=50)
-    due = Cron(text).next_due(after)
-    for _ in range(5):
-        assert due is not None
-        assert due == theirs.get_next(datetime)
-        due = Cron(text).next_due(due)
+def test_it_agrees_with_cronsim_about_expressions(text: str, wall: datetime) -> None:
+    """Where no clocks are set."""
+    due = after = wall.replace(tzinfo=UTC)
+    for theirs in islice(CronSim(text, after), 5):
+        found = Cron(text).next_due(due)
+        assert found == theirs
+        due = found
 
 
 # -- the language ------------------------------------------------------------------------------------------------------
@@ -212,13 +209,12 @@ def test_it_agrees_with_croniter_about_expressions(text: str, wall: datetime) ->
     ("expression", "dates"),
     [
         ("0 0 L * *", ["03-31", "04-30", "05-31"]),
-        ("0 0 LW * *", ["03-31", "04-30", "05-31"]),
-        ("0 0 LW 1,7 *", ["07-30", "01-31"]),
-        ("0 0 * * 5L", ["03-26", "04-30"]),
+        ("0 0 * * L5", ["03-26", "04-30"]),
         ("0 0 * * MON#2", ["03-08", "04-12"]),
         ("0 0 1-7 * SUN", ["03-06", "03-07", "03-14"]),  # either
         ("0 0 */2 * SUN", ["03-07", "03-21"]),  # both: the day begins with a *
         ("0 0 * jan,Jul mon-fri", ["07-01", "07-02", "07-05"]),
+        ("0 0 * * SAT-MON", ["03-06", "03-07", "03-08", "03-13"]),  # a range over the end
         ("0 0 31 2 SUN", ["02-06", "02-13"]),  # a day that never comes hides no other
         ("@weekly", ["03-07", "03-14"]),
         ("@monthly", ["04-01"]),
@@ -253,8 +249,6 @@ def test_a_word_is_short_for_its_expression(word: str) -> None:
         ("0 0 * 13 *", "'13' is no month; give 1 to 12 or JAN to DEC"),
         ("0 0 * * Monday", "'Monday' is no day of week; give 0 to 7 or SUN to SAT"),
         ("*/0 * * * *", r"'\*/0' is no minute"),
-        ("0 22-4 * * *", "'22-4' is no hour; a range does not run backwards; write two"),
-        ("0 0 * * FRI-MON", "'FRI-MON' is no day of week; a range does not run backwards"),
         ("R * * * *", "'R' is no minute; a random or hashed field"),
         ("H(0-29)/10 * * * *", "a random or hashed field"),
         ("0~59 * * * *", "a random or hashed field"),

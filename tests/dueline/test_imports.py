@@ -17,7 +17,7 @@ def loaded_after(statement: str) -> set[str]:
 
 def test_the_package_alone_loads_no_client() -> None:
     loaded = loaded_after("import dueline")
-    assert not loaded & {"confluent_kafka", "fastavro", "cronsim", "asyncio"}
+    assert not loaded & {"confluent_kafka", "fastavro", "croniter", "asyncio"}
 
 
 def test_the_client_loads_nothing_of_the_platform() -> None:
