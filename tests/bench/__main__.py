@@ -69,7 +69,7 @@ def _command(name: str, kind: type[Any]) -> None:
         bench: Benchmark = made(kind, sizes, quick=session.quick)
         try:
             bench.run(session)
-        except BaseException:
+        except Exception:
             session.failed = True
             raise
 

@@ -50,31 +50,37 @@ def _section(bench: str, lines: Sequence[Line]) -> Iterator[str]:
     if not summaries:
         yield "<p>It was ended before its last round.</p>"
         return
-    labels = [_label(line) for line in summaries]
-    yield from _plots(labels, summaries, lines)
-    for label, line in zip(labels, summaries, strict=True):
+    yield from _plots(summaries, lines)
+    for line in summaries:
         spread = dict(_flat(line.get("spread", {})))
         rows = {name: [value, *spread.get(name, [])] for name, value in _flat(line)}
-        yield f"<h3>{html.escape(label)}</h3>{_table(rows)}"
+        yield f"<h3>{html.escape(_label(line))}</h3>{_table(rows)}"
 
 
-def _plots(labels: Sequence[str], summaries: Sequence[Line], lines: Sequence[Line]) -> Iterator[str]:
-    if any("jobs_per_s" in line for line in summaries):
-        yield plots.bars("Jobs a second", labels, {"jobs": [line.get("jobs_per_s") for line in summaries]})
-    for name, title in (("lateness_ms", "Lateness, ms"), ("ack_ms", "Acknowledgement, ms")):
-        shown = [(label, line[name]) for label, line in zip(labels, summaries, strict=True) if name in line]
-        if shown:
-            by_quantile = {q: [figures.get(q) for _, figures in shown] for q in ("p50", "p99")}
-            yield plots.bars(title, [label for label, _ in shown], by_quantile)
-    used = [line.get("cpu_us_per_job", {}) for line in summaries]
-    if parts := list(dict.fromkeys(part for each in used for part in each)):
-        yield plots.stacks(
-            "CPU of a job, µs", labels, {part: [each.get(part) for each in used] for part in parts}
-        )
+def _plots(summaries: Sequence[Line], lines: Sequence[Line]) -> Iterator[str]:
+    if rates := [line for line in summaries if "jobs_per_s" in line]:
+        values = {"jobs": [line["jobs_per_s"] for line in rates]}
+        yield plots.bars("Jobs a second", _labels(rates), values)
+    for name, title in (
+        ("lateness_ms", "Lateness, ms"),
+        ("ack_ms", "Acknowledgement, ms"),
+        ("view_ms", "Views, ms"),
+    ):
+        if shown := [line for line in summaries if name in line]:
+            values = {quantile: [line[name].get(quantile) for line in shown] for quantile in ("p50", "p99")}
+            yield plots.bars(title, _labels(shown), values)
+    if used := [line for line in summaries if "cpu_us_per_job" in line]:
+        parts = dict.fromkeys(part for line in used for part in line["cpu_us_per_job"])
+        values = {part: [line["cpu_us_per_job"].get(part) for line in used] for part in parts}
+        yield plots.stacks("CPU of a job, µs", _labels(used), values)
     for line in lines:
         if memory := line.get("series", {}).get("memory_mb"):
-            title = f"Memory over the seconds, MB: round {line['round']}"
+            title = f"Memory over the seconds, MB: {_label(line)}, round {line['round']}"
             yield plots.lines(title, line["series"]["at_s"], memory)
+
+
+def _labels(lines: Sequence[Line]) -> Sequence[str]:
+    return [_label(line) for line in lines]
 
 
 def _label(line: Line) -> str:
