@@ -39,13 +39,15 @@ from dueline.runs import Heartbeat
 from infra.kafka import producer_config
 from infra.publisher import Publisher, Record
 from infra.settings import Settings
-from infra.watchdog import watch
+from infra.watchdog import end_within, watch
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_INTERVAL_S = 5.0
 #: How long running runs may go on when the executor stops, and when a shard moves: those wait for whom it moves to.
 DRAIN_ON_STOP_S, DRAIN_ON_REVOKE_S = 20.0, 5.0
+#: For all that follows upon the drain: what is left is killed, written down and released.
+STOP_LIMIT_S = 15.0
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
 MARK_INTERVAL_S = 1.0
@@ -118,6 +120,7 @@ class Executor:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._slots.lost.done():
             self.fail(Unavailable("the guard is gone, and every run with it; the executor has to start anew"))
+        end_within(DRAIN_ON_STOP_S + STOP_LIMIT_S)
         self.drain_s = DRAIN_ON_STOP_S
         await intake.stop()
         for task in background:

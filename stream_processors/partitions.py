@@ -12,6 +12,7 @@ import abc
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,12 +34,14 @@ from infra.log_reader import first_offset_from
 from infra.publisher import Placed, Publisher, Record
 from infra.ready import say_ready
 from infra.settings import Settings
-from infra.watchdog import watch
+from infra.watchdog import end_within, watch
 
 log = logging.getLogger(__name__)
 
 #: A member that says nothing for so long loses its partitions: with the take-over itself, 15 s at most.
 SESSION_TIMEOUT_S = 8.0
+#: For all shards to be released, with both servers slow; a second is usual.
+STOP_LIMIT_S = 20.0
 COMMIT_INTERVAL_S = 1.0
 HEARTBEAT_INTERVAL_S = 5.0
 #: Messages in one batch: at a few tens of microseconds each, more would keep the event loop from its timers.
@@ -116,6 +119,14 @@ class Worker(abc.ABC):
             await self.handle(batch)
 
 
+class _Worker(faust.Worker):
+    """Ends in time. Faust may rejoin the group in the midst of its shutdown, and then waits for ever."""
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        end_within(STOP_LIMIT_S)
+        super()._schedule_shutdown(signal)
+
+
 class _App(faust.App):
     """Calls its owner before the consumer starts, and while it can still commit."""
 
@@ -172,9 +183,7 @@ class PartitionedApp:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, or until something fails that only a new process can mend."""
-        faust.Worker(
-            self.app, loglevel="INFO", quiet=False, redirect_stdouts=False
-        ).execute_from_commandline()
+        _Worker(self.app, loglevel="INFO", quiet=False, redirect_stdouts=False).execute_from_commandline()
 
     def fail(self, error: BaseException) -> None:
         """End the process at once: what is not satisfied is read again by the next one."""

@@ -29,7 +29,8 @@ class Ledger(PartitionedApp):
         self._store = Store(await connect(self.settings), self.settings.partitions)
 
     async def close(self) -> None:
-        await self._store.close()
+        if hasattr(self, "_store"):  # it may never have connected
+            await self._store.close()
 
     def worker(self, partition: int) -> Recorder:
         return Recorder(partition, self._store)

@@ -23,7 +23,8 @@ class Scheduler(PartitionedApp):
         self._clock = BrokerClock()
 
     async def close(self) -> None:
-        await self._store.close()
+        if hasattr(self, "_store"):  # it may never have connected
+            await self._store.close()
 
     def worker(self, partition: int) -> Shard:
         return Shard(

@@ -1,4 +1,4 @@
-"""A process whose event loop hangs is ended, and one that was merely stopped is not."""
+"""A process that hangs is ended, and one that was merely stopped is not."""
 
 import os
 import signal
@@ -61,3 +61,15 @@ def test_a_process_that_was_stopped_goes_on() -> None:
         hung.stdin.write("\n")
         hung.stdin.flush()
         assert hung.stdout.readline() == "hanging\n"
+
+
+def test_a_process_that_does_not_come_to_its_end_is_ended_by_force() -> None:
+    code = "import time; from infra.watchdog import end_within; end_within(0.2); time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 70
+    assert "time.sleep" in done.stderr or "<module>" in done.stderr
+
+
+def test_one_that_ends_in_time_is_left_alone() -> None:
+    code = "from infra.watchdog import end_within; end_within(60)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
