@@ -238,7 +238,7 @@ def test_an_iterable_that_fails_late_leaves_an_account(client: Client, address: 
         ({"trigger": timedelta(minutes=5)}, "trigger"),
         ({"trigger": datetime(2030, 1, 1)}, "trigger.at"),  # noqa: DTZ001 (what is refused)
         ({"trigger": datetime(2030, 1, 1, tzinfo=UTC), "triggers": (Cron("@daily"),)}, "trigger"),
-        ({"trigger": Cron("0 0 31 2 *")}, "trigger"),
+        ({"trigger": Cron("0 0 31 2 *")}, "trigger.cron"),
         ({"trigger": Every(timedelta(days=1), end=datetime(2001, 1, 1, tzinfo=UTC))}, "trigger.end"),
         ({"trigger": Once(datetime(2099, 1, 1, tzinfo=UTC))}, "trigger"),
         ({"priority": "urgent"}, "priority"),
