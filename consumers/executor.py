@@ -39,7 +39,7 @@ from dueline.runs import Heartbeat
 from infra.kafka import producer_config
 from infra.publisher import Publisher, Record
 from infra.settings import Settings
-from infra.watchdog import end_within, watch
+from infra.watchdog import EXIT_STATUS, end_within, watch
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,6 @@ STOP_LIMIT_S = 15.0
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
 MARK_INTERVAL_S = 1.0
-#: Of a process that has to start anew: EX_SOFTWARE.
-EXIT_STATUS = 70
 
 
 class Executor:

@@ -22,7 +22,6 @@ from dueline.runs import OwnerStarted, ReadyRun, RunEvent, RunKey, Succession
 from dueline.states import AttemptState
 
 LOST_BESIDE_OTHERS_MAX, LOST_ALONE_MAX = 2, 3
-_GO_ON = {AttemptState.RUNNING, AttemptState.INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ TICK_S = 1.0
 #: Ticks without a turn after which the process ends. A turn takes milliseconds; a machine that is short of memory or has
 #: far too much to do makes it seconds.
 TICKS_MAX = 30
-#: Of a process that had to be ended by force: EX_SOFTWARE.
-FORCED_EXIT_STATUS = 70
+#: Of a process that has to start anew: EX_SOFTWARE.
+EXIT_STATUS = 70
 
 
 def watch(loop: asyncio.AbstractEventLoop, failed: Callable[[BaseException], None]) -> None:
@@ -42,7 +42,7 @@ def end_within(limit_s: float) -> None:
 def _end(limit_s: float) -> None:
     log.critical("it did not stop within %g s; ended by force", limit_s, extra={"action": "stop_hangs"})
     faulthandler.dump_traceback()
-    os._exit(FORCED_EXIT_STATUS)
+    os._exit(EXIT_STATUS)
 
 
 def _watch(loop: asyncio.AbstractEventLoop, failed: Callable[[BaseException], None]) -> None:

@@ -34,7 +34,7 @@ from infra.log_reader import first_offset_from
 from infra.publisher import Placed, Publisher, Record
 from infra.ready import say_ready
 from infra.settings import Settings
-from infra.watchdog import end_within, watch
+from infra.watchdog import EXIT_STATUS, end_within, watch
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class PartitionedApp:
     def fail(self, error: BaseException) -> None:
         """End the process at once: what is not satisfied is read again by the next one."""
         log.critical("%s ends: %s", self.role, error, exc_info=error, extra={"action": "process_failed"})
-        os._exit(70)
+        os._exit(EXIT_STATUS)
 
     def _make_app(self) -> None:
         app = _App(

@@ -11,21 +11,15 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from infra.cassandra import ensure_tables
-from infra.kafka import ensure_topics
-from infra.local.checks import free_ports
-from infra.local.servers import CassandraServer, KafkaServer, Server, at_once, servers_of
+from infra.local.servers import CassandraServer, KafkaServer, servers_of
 from infra.settings import Settings
 from tests.containers import CassandraContainer, KafkaContainer, engine_with_images
-
-FAST_START = "-XX:TieredStopAtLevel=1"
-"""Servers that live for minutes never earn back what the optimising compiler costs them: this halves their start."""
+from tests.own_servers import FAST_START, own_settings, running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +33,8 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
-    kafka, controller, cassandra, storage = free_ports(4)
     data = Path(tempfile.mkdtemp(prefix="dueline-tests-"))
-    yield Settings(
-        data=data,
-        kafka=f"127.0.0.1:{kafka}",
-        cassandra=f"127.0.0.1:{cassandra}",
-        kafka_port=kafka,
-        kafka_controller_port=controller,
-        cassandra_port=cassandra,
-        cassandra_storage_port=storage,
-        kafka_heap="320m",
-        cassandra_heap="640m",
-    )
+    yield own_settings(data, kafka_heap="320m", cassandra_heap="640m")
     if request.session.testsfailed:
         print(f"\nlogs of what the tests started: {data / 'logs'}")
         for name in ("kafka", "cassandra"):
@@ -69,13 +52,7 @@ def servers(settings: Settings) -> Iterator[Servers]:
         kafka, cassandra = KafkaContainer(settings), CassandraContainer(settings)
     else:
         kafka, cassandra = servers_of(settings)
-    both: tuple[Server, Server] = (kafka, cassandra)
-    with ExitStack() as ends:
-        ends.callback(at_once, Server.stop, both)
-        at_once(Server.start, both)
-        at_once(Server.wait_until_up, both)
-        ensure_topics(settings)
-        ensure_tables(settings)
+    with running(settings, kafka, cassandra):
         yield Servers(settings=settings, kafka=kafka, cassandra=cassandra)
 
 

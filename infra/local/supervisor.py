@@ -8,7 +8,6 @@ failed three times in a row would fail for ever (a wrong option, a missing packa
 It is only for one machine; elsewhere systemd or Kubernetes does the same.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -18,6 +17,8 @@ from pathlib import Path
 from threading import Event
 from types import FrameType
 
+from dueline.processes import die_with_parent
+
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 5.0
 """Between an exit and the next start: doubles from exit to exit, and starts over after a life of STEADY_S."""
 
@@ -25,8 +26,6 @@ STEADY_S = 30.0
 
 FAILURES_MAX = 3
 """In a row, without ever having been ready."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
@@ -80,7 +79,7 @@ class Supervisor:
 
 def _end_with_supervisor() -> None:
     """In the new process: have the kernel end it should its supervisor be killed, so that none is left without one."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    die_with_parent(signal.SIGTERM)
 
 
 def _log(what: str) -> None:

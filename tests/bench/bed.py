@@ -7,13 +7,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.cassandra import ensure_tables
-from infra.kafka import ensure_topics
-from infra.local.checks import free_ports
 from infra.local.platform import PlatformProcess
-from infra.local.servers import CassandraServer, KafkaServer, Say, Server, at_once, servers_of
-from infra.settings import Settings, load_settings
+from infra.local.servers import CassandraServer, KafkaServer, Say, at_once, servers_of
+from infra.settings import Settings
 from tests.bench.meter import Usage, usage_of
+from tests.own_servers import own_settings, running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +59,7 @@ def bed_of(shape: Shape, say: Say, failed: Callable[[], bool]) -> Iterator[Bed]:
     begun = False
     try:
         with ExitStack() as ends:
-            bed = _start(_settings(data, shape), shape, ends)
+            bed = _start(own_settings(data, partitions=shape.partitions, slots=shape.slots), shape, ends)
             begun = True
             yield bed
     finally:
@@ -73,29 +71,9 @@ def bed_of(shape: Shape, say: Say, failed: Callable[[], bool]) -> Iterator[Bed]:
                 shutil.rmtree(data / name, ignore_errors=True)
 
 
-def _settings(data: Path, shape: Shape) -> Settings:
-    kafka_port, controller_port, cassandra_port, storage_port = free_ports(4)
-    return load_settings(
-        data=data,
-        partitions=shape.partitions,
-        slots=shape.slots,
-        kafka=f"127.0.0.1:{kafka_port}",
-        cassandra=f"127.0.0.1:{cassandra_port}",
-        kafka_port=kafka_port,
-        kafka_controller_port=controller_port,
-        cassandra_port=cassandra_port,
-        cassandra_storage_port=storage_port,
-    )
-
-
 def _start(settings: Settings, shape: Shape, ends: ExitStack) -> Bed:
     kafka, cassandra = servers_of(settings)
-    both: tuple[Server, Server] = (kafka, cassandra)
-    ends.callback(at_once, Server.stop, both)
-    at_once(Server.start, both)
-    at_once(Server.wait_until_up, both)
-    ensure_topics(settings)
-    ensure_tables(settings)
+    ends.enter_context(running(settings, kafka, cassandra))
     processes = _processes(settings, shape)
     ends.callback(at_once, PlatformProcess.stop, tuple(processes.values()))
     for process in processes.values():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import FAST_START
+from tests.own_servers import FAST_START
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

@@ -5,7 +5,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -13,14 +12,10 @@ from typing import NoReturn
 import click
 
 from dueline.errors import DuelineError
-from infra.cassandra import ensure_tables
-from infra.kafka import ensure_topics
-from infra.local.checks import free_ports
-from infra.local.servers import Server, at_once, servers_of
-from infra.settings import Settings
+from infra.local.servers import servers_of
 from tests.chaos.campaign import PAUSE_S, run
 from tests.chaos.report import Outcome, lines_of, print_json
-from tests.conftest import FAST_START
+from tests.own_servers import FAST_START, own_settings, running
 
 UNKNOWN = 2
 
@@ -58,33 +53,15 @@ def main(duration: float, seed: int, pause: float, keep: bool) -> None:
 
 
 def _campaign(data: Path, duration: float, seed: int, pause: float) -> Outcome:
-    kafka_port, controller_port, cassandra_port, storage_port = free_ports(4)
-    settings = Settings(
-        data=data,
-        kafka=f"127.0.0.1:{kafka_port}",
-        cassandra=f"127.0.0.1:{cassandra_port}",
-        kafka_port=kafka_port,
-        kafka_controller_port=controller_port,
-        cassandra_port=cassandra_port,
-        cassandra_storage_port=storage_port,
-        kafka_heap="320m",
-        cassandra_heap="640m",
-    )
+    settings = own_settings(data, kafka_heap="320m", cassandra_heap="640m")
     os.environ["JDK_JAVA_OPTIONS"] = FAST_START
     kafka, cassandra = servers_of(settings)
-    both: tuple[Server, Server] = (kafka, cassandra)
-    with ExitStack() as ends:
-        ends.callback(at_once, Server.stop, both)
-        at_once(Server.start, both)
-        at_once(Server.wait_until_up, both)
-        ensure_topics(settings)
-        ensure_tables(settings)
-        folder = data / "history"
+    with running(settings, kafka, cassandra):
         return run(
             settings,
             kafka,
             cassandra,
-            folder,
+            data / "history",
             seed=seed,
             duration_s=duration,
             pause_s=pause,

@@ -1,10 +1,10 @@
-"""Events of runs, as they lie in jobs.runs."""
+"""Events of runs and starts of owners, as they lie in jobs.runs."""
 
 from typing import Any
 
-from dueline.codec import encode_run_event
+from dueline.codec import encode_owner_started, encode_run_event
 from dueline.job import Priority
-from dueline.runs import RunEvent
+from dueline.runs import OwnerStarted, RunEvent
 from dueline.states import AttemptState
 
 
@@ -32,3 +32,7 @@ def event_bytes(
             **what,
         )
     )
+
+
+def started(epoch: int) -> bytes:
+    return encode_owner_started(OwnerStarted(shard=3, epoch=epoch, executor="somebody", at_ms=0))

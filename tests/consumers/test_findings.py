@@ -7,18 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.findings import Ended, Findings, Past
-from dueline.codec import encode_owner_started
-from dueline.runs import OwnerStarted, ReadyRun
+from dueline.runs import ReadyRun
 from dueline.states import AttemptState
 from tests.consumers.ready_runs import taken
-from tests.consumers.run_events import event_bytes
+from tests.consumers.run_events import event_bytes, started
 
 RUNNING, INTERRUPTED = AttemptState.RUNNING, AttemptState.INTERRUPTED
 SUCCEEDED, FAILED = AttemptState.SUCCEEDED, AttemptState.FAILED
-
-
-def started(epoch: int) -> bytes:
-    return encode_owner_started(OwnerStarted(shard=3, epoch=epoch, executor="somebody", at_ms=0))
 
 
 def findings_of(*records: bytes) -> Findings:

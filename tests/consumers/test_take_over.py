@@ -14,15 +14,11 @@ from consumers.lease import Ownership
 from consumers.take_over import TakeOver
 from dueline.address import READY
 from dueline.clock import ManualClock
-from dueline.codec import decode_run_record, encode_owner_started
+from dueline.codec import decode_run_record
 from dueline.runs import OwnerStarted
 from dueline.states import AttemptState
 from infra.publisher import Placed, Record
-from tests.consumers.run_events import event_bytes
-
-
-def started(epoch: int) -> bytes:
-    return encode_owner_started(OwnerStarted(shard=3, epoch=epoch, executor="somebody", at_ms=0))
+from tests.consumers.run_events import event_bytes, started
 
 
 class Steps:

@@ -1,10 +1,9 @@
 """Crontabs of real life, as jobs."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,6 +19,7 @@ from dueline.triggers import Cron
 from producers.cli import main
 from producers.cli.crontab import local_zone
 from producers.crontab import Crontab, read_crontab
+from tests.producers.fake_client import FakeClient
 
 CRONTABS = Path(__file__).parent / "crontabs"
 
@@ -315,26 +315,6 @@ def test_a_line_is_performed_as_cron_would(tmp_path: Path, capfd: pytest.Capture
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
-
-
-class FakeClient:
-    """Accepts everything."""
-
-    jobs: ClassVar[list[Job]] = []
-
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-
-    def submit_many(self, jobs: Iterable[Job], *, timeout: float) -> list[str]:
-        given_jobs = list(jobs)
-        self.jobs.extend(given_jobs)
-        return [job.id or "" for job in given_jobs]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
 
 
 @pytest.fixture(autouse=True)

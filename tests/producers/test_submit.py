@@ -1,49 +1,17 @@
 """`dueline submit`: from options and lines to jobs."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from dueline.errors import NotAccepted, SomeNotAccepted
 from dueline.job import Job, Priority, Retry
 from dueline.triggers import Cron, Every, Once
 from producers.cli import main
-
-
-class FakeClient:
-    """Accepts everything, or as many jobs as it is told."""
-
-    jobs: ClassVar[list[Job]] = []
-    accepts: ClassVar[int | None] = None
-
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-
-    def submit_job(self, job: Job, *, timeout: float) -> str:
-        if self.accepts is not None:
-            raise NotAccepted("some-id", "Kafka did not answer")
-        self.jobs.append(job)
-        return job.id or f"id-{len(self.jobs)}"
-
-    def submit_many(self, jobs: Iterable[Job], *, timeout: float) -> list[str]:
-        given = list(jobs)
-        ids = [job.id or f"id-{number}" for number, job in enumerate(given, len(self.jobs) + 1)]
-        self.jobs.extend(given)
-        if self.accepts is not None:
-            sent, kept = ids[: self.accepts + 1], ids[: self.accepts]
-            raise SomeNotAccepted(sent=sent, accepted=kept, unacknowledged=sent[self.accepts :], why="gone")
-        return ids
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
+from tests.producers.fake_client import FakeClient
 
 
 @pytest.fixture(autouse=True)
