@@ -9,13 +9,13 @@ from typing import IO
 
 import click
 
-from dueline.client import TIMEOUT_S, Client
+from dueline.client import Client
 from dueline.cron import zone_of
 from dueline.errors import InvalidJob, SomeNotAccepted
 from dueline.job import TIMEOUT_MAX_S
 from dueline.json_form import job_to_json
 from infra.settings import Settings
-from producers.cli.fields import Duration
+from producers.cli.fields import within_option
 from producers.cli.submit import echo_all, require_acceptable
 from producers.crontab import PREFIX, Crontab, Entry, Remark, read_crontab
 
@@ -36,12 +36,7 @@ def crontab() -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Show them as lines of JSON, for dueline submit --file."
 )
-@click.option(
-    "--within",
-    type=Duration(),
-    default=timedelta(seconds=TIMEOUT_S),
-    help=f"Time for Kafka to acknowledge.  [else {TIMEOUT_S:g}s]",
-)
+@within_option
 @click.pass_context
 def import_(
     context: click.Context,

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from dueline.client import TIMEOUT_S
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+\Z")
@@ -82,3 +84,12 @@ class JsonObject(click.ParamType):
         if not isinstance(found, dict):
             self.fail("""must be a JSON object, such as '{"url": "https://example.org/"}'""", param, ctx)
         return found
+
+
+#: For commands that submit.
+within_option = click.option(
+    "--within",
+    type=Duration(),
+    default=timedelta(seconds=TIMEOUT_S),
+    help=f"Time for Kafka to acknowledge.  [else {TIMEOUT_S:g}s]",
+)

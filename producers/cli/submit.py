@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from dueline.client import TIMEOUT_S, Client
+from dueline.client import Client
 from dueline.clock import SystemClock, from_ms
 from dueline.codec import SUBMISSION_LENGTH_MAX, encode_job
 from dueline.errors import DuelineError, InvalidJob, SomeNotAccepted
@@ -17,7 +17,7 @@ from dueline.job import Job, Priority, Retry
 from dueline.json_form import job_from_json
 from dueline.triggers import Cron, Every, Once, Trigger
 from infra.settings import Settings
-from producers.cli.fields import Duration, Instant, JsonObject, Param
+from producers.cli.fields import Duration, Instant, JsonObject, Param, within_option
 
 #: Lines that are read before their jobs are sent together: a fraction of a second's work, and ids appear steadily.
 LINES_MAX = 1000
@@ -52,12 +52,7 @@ LINES_MAX = 1000
 )
 @click.option("--timeout", type=Duration(), help="An attempt is ended after this time.  [else 5m]")
 @click.option("--file", type=click.File("rb"), help="Jobs as lines of JSON; - is stdin. No other option.")
-@click.option(
-    "--within",
-    type=Duration(),
-    default=timedelta(seconds=TIMEOUT_S),
-    help=f"Time for Kafka to acknowledge.  [else {TIMEOUT_S:g}s]",
-)
+@within_option
 @click.pass_context
 def submit(context: click.Context, /, file: IO[bytes] | None, within: timedelta, **options: Any) -> None:
     """Submit a job, or many, and print the ids.
