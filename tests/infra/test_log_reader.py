@@ -53,7 +53,9 @@ def fill(settings: Settings, topic: str, counts: Sequence[int], **config: str) -
 
 def _await_marker(settings: Settings, topic: str) -> None:
     """Return when the transaction's end is in the log, which is some time after its commit."""
-    consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": topic})
+    # By default it would take the last stable offset for the end, too.
+    uncommitted = {"isolation.level": "read_uncommitted"}
+    consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": topic} | uncommitted)
     place = TopicPartition(topic, 0)
     admin = AdminClient({"bootstrap.servers": settings.kafka})
     latest_of: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
