@@ -1,6 +1,7 @@
 """The two processes between Kafka and Cassandra: the scheduler and the ledger, both Faust apps.
 
     partitions.py   what both are: a worker for each partition of one keyed topic, and offsets committed behind it
+    feed.py         how messages get from Faust's consumer to the workers
     scheduler/      accepts submissions, stores them, and emits what is due
     ledger/         records what became of the runs
 

@@ -16,8 +16,8 @@ One `Shard` a partition ties the three together; its row in Cassandra says who o
 
 Words. The *cursor* is a time: every row of the shard with an earlier emit time is acknowledged by a ready topic. The
 *position* is how far the schedule has been read into the heap. A row is *late* when its emit time lies before a cursor
-that may have been stored: nobody will look for it in the schedule again, so it is emitted at once, and its submission
-counts as satisfied only when its ready record is acknowledged.
+that may have been stored: nobody will look for it in the schedule again, so it is not written there but emitted at once, and
+its submission counts as satisfied only when its ready record is acknowledged. Jobs that are due when they come are late.
 
 Invariant A: a submission's offset is committed only when what it asks for is durable: its row at or above the cursor,
 its ready record, its rejection, or its passing on. And only when the shard row says so too: a commit beyond the stored

@@ -115,7 +115,10 @@ class Shard(Worker):
         # What lies below the stored offset was satisfied by the last owner.
         received = [_received(message) for message in batch if message.offset >= self._row.submissions]
         asked = await self._acceptance.read(received)
-        await self._store.save_rows(self.partition, asked.rows)
+        if self._may_emit():
+            self._wheel.step(self._clock.now_ms())  # what is due now is late then, and need not be stored
+        rows = [row for row in asked.rows if not self._wheel.is_late(row)]
+        await self._store.save_rows(self.partition, rows)
         await self._store.save_jobs(self.partition, asked.jobs)
         if asked.records:
             await self._publisher.deliver(asked.records)
@@ -145,7 +148,7 @@ class Shard(Worker):
         while True:
             self._turn_now.clear()
             delay_s = TURN_INTERVAL_S
-            if self._clock.elapsed_s() - self._stored_at_s < STORE_TRUSTED_S:
+            if self._may_emit():
                 now_ms = self._clock.now_ms()
                 next_ms = wheel.step(now_ms)
                 if len(wheel) < HEAP_ROWS_MAX:
@@ -205,6 +208,9 @@ class Shard(Worker):
             await asyncio.sleep(STORE_INTERVAL_S)
 
     # -- what they do ----------------------------------------------------------------------------------------------
+
+    def _may_emit(self) -> bool:
+        return self._clock.elapsed_s() - self._stored_at_s < STORE_TRUSTED_S
 
     def _state(self, wheel: Wheel) -> ShardRow:
         return replace(

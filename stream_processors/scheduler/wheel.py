@@ -108,11 +108,15 @@ class Wheel:
                 lowest[priority] = min(lowest[priority], first)
         return lowest
 
+    def is_late(self, row: ScheduledRun) -> bool:
+        """Whether nobody will look for the row in the schedule any more, so that it need not be there."""
+        return row.emit_ms < self._claimed_ms
+
     def admit(self, rows: Sequence[ScheduledRun], submissions: int) -> None:
-        """Take in rows that are durable by now, and that the submissions up to an offset asked for."""
+        """Take in rows that are late or durable by now, and that the submissions up to an offset asked for."""
         self._admitted = max(self._admitted, submissions)
-        self.add(row for row in rows if row.emit_ms >= self._claimed_ms)
-        late = self._take_in_hand(row for row in rows if row.emit_ms < self._claimed_ms)
+        self.add(row for row in rows if not self.is_late(row))
+        late = self._take_in_hand(row for row in rows if self.is_late(row))
         self._admissions.append(_Admission(late, submissions))
 
     def add(self, rows: Iterable[ScheduledRun]) -> None:
