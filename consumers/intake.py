@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.claim import Claim
 from consumers.lease import LEASE_S, LeaseEnded, Leases, Ownership
 from dueline.address import READY
-from dueline.clock import SystemClock
+from dueline.clock import Pace, SystemClock
 from dueline.job import Priority
 from infra.settings import Settings
 
@@ -32,6 +32,8 @@ COMMIT_INTERVAL_S = 0.5
 #: After a commit that failed: a rebalance that was under way takes no longer, and the lease doesn't wait.
 COMMIT_RETRY_S = 0.1
 POLL_TIMEOUT_S = 0.05
+#: Between two readings: what comes meanwhile is handed over at once.
+READ_PACE_S = 0.005
 #: Records handed over at once: more would keep the event loop from finished runs.
 BATCH_MAX = 200
 #: For the coordinator to say what is committed, and for a broker where a partition begins: tried again rather than long,
@@ -98,6 +100,7 @@ class Intake:
         self._failed = failed
         self._consumer = Consumer(consumer_config(settings))
         self._clock = SystemClock()
+        self._pace = Pace(READ_PACE_S)
         self._leases = Leases()
         self._claims: dict[int, Claim] = {}
         self._holds: SimpleQueue[Mapping[Claim, int]] = SimpleQueue()
@@ -156,6 +159,7 @@ class Intake:
         first = self._consumer.poll(POLL_TIMEOUT_S)
         if first is None:
             return
+        time.sleep(self._pace.pause_s())
         messages = [first, *self._consumer.consume(BATCH_MAX - 1, 0)]
         good = [message for message in messages if not message.error()]
         for message in messages:

@@ -3,7 +3,8 @@
     assigned ──► worker.start() ──► offer(message) … ──► handle(batch) … ──► committable() ──► commit, once a second
     revoked  ──► worker.stop()
 
-A worker takes what has gathered since its last batch, so batches grow with the load and a lone message never waits.
+A worker takes what has gathered since its last batch, and waits for its turn while `TURNS` others handle theirs. So batches
+grow with the load, and a lone message never waits.
 Faust's protocol revokes every partition before it assigns the new set, so no worker lives through a rebalance: one
 that starts anew takes its partition over as it would from another process.
 """
@@ -15,7 +16,8 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import faust
@@ -49,6 +51,10 @@ HEARTBEAT_INTERVAL_S = 5.0
 BATCH_MAX = 500
 #: Messages that wait for a worker; beyond it the reading of all partitions pauses.
 INBOX_MAX = 5_000
+#: Batches that are handled at once. More would be smaller, and a store costs nearly the same for one row as for fifty.
+TURNS = 3
+#: A turn is waited for no longer: where the stores of some partitions hang, those of the others go on.
+TURN_WAIT_MAX_S = 0.25
 #: A worker that has work and finishes no batch for so long is stuck: the process ends, to be started anew. Longer
 #: than the restart of a server takes, during which writes are repeated and nothing is wrong with the process.
 STUCK_AFTER_S = 120.0
@@ -83,7 +89,8 @@ class Worker(abc.ABC):
     async def release(self) -> None:  # noqa: B027  # most workers have nothing to give up
         """Give the partition up; nothing is handled any more."""
 
-    def start(self, failed: Callable[[BaseException], None]) -> None:
+    def start(self, turns: asyncio.Semaphore, failed: Callable[[BaseException], None]) -> None:
+        self._turns = turns
         self._progress_at = SystemClock().elapsed_s()
         self._task = asyncio.create_task(self._run(), name=f"{type(self).__name__} {self.partition}")
         report_failure(self._task, failed)
@@ -114,10 +121,24 @@ class Worker(abc.ABC):
             if not self._inbox:
                 self._wake.clear()
                 await self._wake.wait()
-            batch = [self._inbox.popleft() for _ in range(min(BATCH_MAX, len(self._inbox)))]
-            if len(self._inbox) < INBOX_MAX // 2:
-                self._room.set()
-            await self.handle(batch)
+            async with self._turn():
+                batch = [self._inbox.popleft() for _ in range(min(BATCH_MAX, len(self._inbox)))]
+                if len(self._inbox) < INBOX_MAX // 2:
+                    self._room.set()
+                await self.handle(batch)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(TURN_WAIT_MAX_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 class _Worker(faust.Worker):
@@ -155,6 +176,7 @@ class PartitionedApp:
         self.workers: dict[int, Worker] = {}
         self.publisher: Publisher
         self._committed: dict[int, int] = {}
+        self._turns = asyncio.Semaphore(TURNS)
         self._started_ms = SystemClock().now_ms()
         self.app: faust.App
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for Faust's threads too
@@ -242,7 +264,7 @@ class PartitionedApp:
         await self._keep_only(partitions)
         for partition in sorted(partitions - self.workers.keys()):
             worker = self.workers[partition] = self.worker(partition)
-            worker.start(self.fail)
+            worker.start(self._turns, self.fail)
         log.info("partitions %s", sorted(partitions), extra={"action": "assigned"})
         say_ready()
 
