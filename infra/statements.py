@@ -52,15 +52,11 @@ class Statement(StrEnum):
 
     #: How an attempt stands, by its event's offset + 1 as the write timestamp.
     SAVE_RUN = """
-        INSERT INTO runs (minute, shard, run_id, attempt, state, executor_class, priority, version, executor, epoch,
-                          started_ms, ended_ms, retry_ms, reason, exit_status, output)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+        INSERT INTO runs (minute, shard, run_id, attempt, state, event)
+        VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
     #: How a job's latest attempt stands; the write timestamp follows from due time, attempt and state.
     SAVE_LAST_RUN = """
-        UPDATE jobs USING TIMESTAMP ?
-        SET last_due_ms = ?, last_attempt = ?, last_state = ?, last_started_ms = ?, last_ended_ms = ?,
-            last_retry_ms = ?, last_executor = ?
-        WHERE bucket = ? AND shard = ? AND job_id = ?"""
+        UPDATE jobs USING TIMESTAMP ? SET last_run = ? WHERE bucket = ? AND shard = ? AND job_id = ?"""
     #: That a recurring job has attempts for a due time.
     SAVE_HISTORY = "INSERT INTO history (job_id, period, due_ms) VALUES (?, ?, ?)"
     #: Who owns a shard's runs, by the offset of its OwnerStarted + 1 as the write timestamp.
@@ -75,14 +71,12 @@ class Statement(StrEnum):
 
     #: Everything about one job.
     VIEW_JOB = """
-        SELECT job_id, version, accepted_ms, definition, state, reason, last_due_ms, last_attempt, last_state,
-               last_started_ms, last_ended_ms, last_retry_ms, last_executor
-        FROM jobs WHERE bucket = ? AND shard = ? AND job_id = ?"""
+        SELECT job_id, version, accepted_ms, definition, state, reason, last_run FROM jobs
+        WHERE bucket = ? AND shard = ? AND job_id = ?"""
     #: The jobs of a bucket and shard, newest first, behind a job id.
     VIEW_JOBS = """
-        SELECT job_id, version, accepted_ms, definition, state, reason, last_due_ms, last_attempt, last_state,
-               last_started_ms, last_ended_ms, last_retry_ms, last_executor
-        FROM jobs WHERE bucket = ? AND shard = ? AND job_id < ? LIMIT ?"""
+        SELECT job_id, version, accepted_ms, definition, state, reason, last_run FROM jobs
+        WHERE bucket = ? AND shard = ? AND job_id < ? LIMIT ?"""
     #: When the named jobs of a bucket came, shard by shard; a bucket with more than the driver's page is shown in part.
     VIEW_NAMED = "SELECT job_id, accepted_ms FROM jobs WHERE bucket = ? AND shard IN ?"
     #: The buckets of a day that are not empty, newest first.
@@ -90,10 +84,7 @@ class Statement(StrEnum):
     #: The days that have buckets, in no order.
     VIEW_DAYS = "SELECT DISTINCT day FROM buckets"
     #: The attempts of one run.
-    VIEW_ATTEMPTS = """
-        SELECT run_id, attempt, state, executor_class, priority, version, executor, epoch, started_ms, ended_ms,
-               retry_ms, reason, exit_status, output
-        FROM runs WHERE minute = ? AND shard = ? AND run_id = ?"""
+    VIEW_ATTEMPTS = "SELECT event FROM runs WHERE minute = ? AND shard = ? AND run_id = ?"
     #: The due times of a recurring job in a period, latest first, before a due time.
     VIEW_HISTORY = "SELECT due_ms FROM history WHERE job_id = ? AND period = ? AND due_ms < ? LIMIT ?"
     #: The processes of a role.

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import stamina
 
 from dueline.address import bucket_of, minute_of, shard_of
+from dueline.codec import decode_run_event
 from dueline.errors import OwnershipLost
 from dueline.job import Priority
 from dueline.runs import Heartbeat, OwnerStarted, RunEvent, RunKey
-from dueline.states import AttemptState, JobState, RunState, run_state_after
+from dueline.states import AttemptState, JobState, RunState
 from infra.cassandra import PASSING, Call, Session, together
 from infra.statements import Statement
 
@@ -29,6 +30,8 @@ DAY, PERIOD = 24 * 60, 30 * 24 * 60
 #: The latest due time that a write timestamp tells from later ones: in the year 2255, and it has to fit into 63 bits.
 _DUE_MAX_MS = 9_000_000_000_000
 
+#: An event with the offset of its record and the record's bytes.
+Told = tuple[int, RunEvent, bytes]
 #: Where a row of the schedule stands in the order of emission: emit time, run id, attempt.
 Position = tuple[int, str, int]
 
@@ -176,8 +179,8 @@ class Store:
         rows = await persist("a run", lambda: self._session.run(Statement.VIEW_ATTEMPTS, *home))
         if not rows:
             return None
-        last = rows[-1]
-        return last.attempt, run_state_after(AttemptState(last.state), last.retry_ms is not None)
+        last = decode_run_event(rows[-1].event)
+        return last.attempt, last.run_state
 
     # -- the shard row ---------------------------------------------------------------------------------------------
 
@@ -229,23 +232,25 @@ class Store:
 
     # -- the ledger ------------------------------------------------------------------------------------------------
 
-    async def save_events(self, shard: int, events: Sequence[tuple[int, RunEvent]]) -> None:
-        """Record what became of attempts, given with the offsets of their events in one partition. Persists."""
+    async def save_events(self, shard: int, told: Sequence[Told]) -> None:
+        """Record what became of attempts, by events of one partition. Persists."""
+        # The rows of one number, a minute of `runs` or a bucket of `jobs`, share their partition key, and so a mutation.
         runs: defaultdict[int, list[Call]] = defaultdict(list)
         jobs: defaultdict[int, dict[str, Call]] = defaultdict(dict)
         history: list[list[Call]] = []
-        for offset, event in events:
-            minute, bucket = minute_of(event.due_ms), bucket_of(event.job_id)
-            runs[minute].append((Statement.SAVE_RUN, _run_values(minute, shard, event, offset + 1)))
+        for offset, event, record in told:
+            run, minute, bucket = event.run_id, minute_of(event.due_ms), bucket_of(event.job_id)
+            values = (minute, shard, run, event.attempt, event.state.value, record, offset + 1)
+            runs[minute].append((Statement.SAVE_RUN, values))
             # Of several events of a job that of its latest attempt counts.
-            values = (*_last_run_values(event), bucket, shard, event.job_id)
+            age = _age(event)
             before = jobs[bucket].get(event.job_id)
-            if before is None or before[1][0] <= values[0]:
-                jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, values)
+            if before is None or before[1][0] <= age:
+                jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, (age, record, bucket, shard, event.job_id))
             if event.recurring:
                 history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
-        writes = [*runs.values(), *(list(calls.values()) for calls in jobs.values()), *history]
-        await persist("run events", lambda: self._write(writes))
+        writes = [[*runs[home], *jobs[home].values()] for home in runs.keys() | jobs.keys()]
+        await persist("run events", lambda: self._write([*writes, *history]))
 
     async def save_owner(self, offset: int, started: OwnerStarted) -> None:
         """Record who owns a shard's runs. Persists."""
@@ -299,33 +304,6 @@ def _shard_row(shard: int, row: Any) -> ShardRow:
         submissions=row.submissions,
         ready=dict(zip(Priority, offsets, strict=True)),
     )
-
-
-def _run_values(minute: int, shard: int, event: RunEvent, timestamp: int) -> tuple[Any, ...]:
-    return (
-        minute,
-        shard,
-        event.run_id,
-        event.attempt,
-        event.state.value,
-        event.executor_class,
-        event.priority.value,
-        event.version,
-        event.executor,
-        event.epoch,
-        event.started_ms,
-        event.ended_ms,
-        event.retry_ms,
-        event.reason,
-        event.exit_status,
-        event.output,
-        timestamp,
-    )
-
-
-def _last_run_values(event: RunEvent) -> tuple[Any, ...]:
-    times = (event.started_ms, event.ended_ms, event.retry_ms)
-    return _age(event), event.due_ms, event.attempt, event.state.value, *times, event.executor
 
 
 def _age(event: RunEvent) -> int:

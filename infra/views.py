@@ -15,12 +15,12 @@ from typing import Any
 
 from dueline.address import BUCKET_MS, NAMED_BUCKETS, bucket_of, minute_of, shard_of
 from dueline.clock import Clock, SystemClock
-from dueline.codec import decode_submission
+from dueline.codec import decode_run_event, decode_submission
 from dueline.errors import NotFound, Unavailable
 from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
 from dueline.job import Job
-from dueline.runs import Heartbeat
-from dueline.states import AttemptState, JobState
+from dueline.runs import Heartbeat, RunEvent
+from dueline.states import JobState
 from infra.settings import Settings
 from infra.statements import Statement
 from infra.view_values import (
@@ -145,14 +145,15 @@ class Views:
 
     async def _job_view(self, row: Any) -> JobView:
         now_ms = self._clock.now_ms()
-        latest_ms: int | None = row.last_due_ms
+        last = decode_run_event(row.last_run) if row.last_run else None
+        latest_ms = last.due_ms if last else None
         job = _definition(row)
         if job is not None and job.recurring and latest_ms is not None:
             next_ms = job.next_ms(latest_ms)
             if next_ms is not None and next_ms <= now_ms:
                 # The run heard of last may be a retry of an earlier one than the latest.
                 latest_ms = max(latest_ms, await self._latest_due_ms(row.job_id, latest_ms, now_ms))
-        return job_view(row, job, latest_ms, now_ms)
+        return job_view(row, job, last, latest_ms, now_ms)
 
     async def _newest_first(self, before: Place) -> AsyncGenerator[Any, None]:
         named = await self._named(before)
@@ -217,7 +218,7 @@ class Views:
     async def _run(self, job_id: str, due_ms: int) -> RunView:
         home = (minute_of(due_ms), self._shard_of(job_id), run_id(job_id, due_ms))
         rows = await self._ask(Statement.VIEW_ATTEMPTS, *home) if due_ms <= END_MS else ()
-        return run_view(job_id, due_ms, [_attempt(row) for row in rows], self._clock.now_ms())
+        return run_view(job_id, due_ms, [_attempt(decode_run_event(row.event)) for row in rows], self._clock.now_ms())
 
     async def _history(self, view: JobView, limit: int, before_ms: int) -> list[int]:
         """The due times of a recurring job of which anything is recorded, latest first."""
@@ -251,10 +252,12 @@ class Views:
         return shard_of(job_id, self._settings.partitions)
 
 
-def job_view(row: Any, job: Job | None, latest_due_ms: int | None, now_ms: int) -> JobView:
-    """What a row of `jobs` shows, given the latest due time of which anything is recorded."""
+def job_view(
+    row: Any, job: Job | None, event: RunEvent | None, latest_due_ms: int | None, now_ms: int
+) -> JobView:
+    """What a row of `jobs` shows, given its last event and the latest due time of which anything is recorded."""
     stored = JobState(row.state) if row.state else JobState.ACTIVE
-    last = None if row.last_state is None else _last_run(row, now_ms)
+    last = _last_run(event, now_ms) if event else None
     next_ms = None
     if stored is JobState.ACTIVE and job is not None:
         next_ms = next_due_ms(job, row.accepted_ms, latest_due_ms)
@@ -271,32 +274,31 @@ def job_view(row: Any, job: Job | None, latest_due_ms: int | None, now_ms: int) 
     )
 
 
-def _last_run(row: Any, now_ms: int) -> LastRun:
-    first = row.last_attempt == 1
+def _last_run(event: RunEvent, now_ms: int) -> LastRun:
     return LastRun(
-        run_id=run_id(row.job_id, row.last_due_ms),
-        due_ms=row.last_due_ms,
-        state=run_state(AttemptState(row.last_state), row.last_retry_ms, row.last_due_ms, now_ms),
-        attempts=row.last_attempt,
-        started_ms=row.last_started_ms,
-        ended_ms=row.last_ended_ms,
-        executor=row.last_executor or "",
-        lateness_ms=lateness_ms(row.last_started_ms, row.last_due_ms) if first else None,
+        run_id=event.run_id,
+        due_ms=event.due_ms,
+        state=run_state(event.state, event.retry_ms, event.due_ms, now_ms),
+        attempts=event.attempt,
+        started_ms=event.started_ms,
+        ended_ms=event.ended_ms,
+        executor=event.executor,
+        lateness_ms=lateness_ms(event.started_ms, event.due_ms) if event.attempt == 1 else None,
     )
 
 
-def _attempt(row: Any) -> AttemptView:
+def _attempt(event: RunEvent) -> AttemptView:
     return AttemptView(
-        attempt=row.attempt,
-        state=AttemptState(row.state),
-        executor_class=row.executor_class,
-        executor=row.executor or "",
-        started_ms=row.started_ms,
-        ended_ms=row.ended_ms,
-        retry_ms=row.retry_ms,
-        reason=row.reason or "",
-        exit_status=row.exit_status,
-        output=row.output or "",
+        attempt=event.attempt,
+        state=event.state,
+        executor_class=event.executor_class,
+        executor=event.executor,
+        started_ms=event.started_ms,
+        ended_ms=event.ended_ms,
+        retry_ms=event.retry_ms,
+        reason=event.reason,
+        exit_status=event.exit_status,
+        output=event.output,
     )
 
 

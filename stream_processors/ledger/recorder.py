@@ -9,7 +9,7 @@ from dueline.clock import from_ms
 from dueline.codec import decode_run_record
 from dueline.errors import UndecodableRecord
 from dueline.runs import OwnerStarted, RunEvent, Succession
-from infra.store import Store
+from infra.store import Store, Told
 from stream_processors.partitions import Worker
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Recorder(Worker):
         self._succession = Succession(await self._store.owner_epoch(self.partition))
 
     async def handle(self, batch: Sequence[Message]) -> None:
-        events: list[tuple[int, RunEvent]] = []
+        told: list[Told] = []
         owner: tuple[int, OwnerStarted] | None = None
         for message in batch:
             record = _record(message)
@@ -37,8 +37,8 @@ class Recorder(Worker):
             if isinstance(record, OwnerStarted):
                 owner = (message.offset, record)
             else:
-                events.append((message.offset, record))
-        await self._store.save_events(self.partition, events)
+                told.append((message.offset, record, message.value))
+        await self._store.save_events(self.partition, told)
         if (
             owner is not None
         ):  # after the events before it, since those count no more for a ledger that has read it

@@ -19,14 +19,14 @@ import click
 import uvloop
 
 from dueline.address import shard_of
-from dueline.codec import encode_job
+from dueline.codec import encode_job, encode_run_event
 from dueline.ids import generated_at_ms
 from dueline.job import Job
 from dueline.runs import RunEvent
 from dueline.states import AttemptState
 from infra.cassandra import connect
 from infra.settings import load_settings
-from infra.store import JobRow, ScheduledRun, Store
+from infra.store import JobRow, ScheduledRun, Store, Told
 from stream_processors.scheduler.acceptance import Received, first_run, row_of
 from tests.bench.made_jobs import made_id, waiting
 from tests.bench.meter import now_s
@@ -41,7 +41,7 @@ class Rows:
 
     jobs: list[JobRow] = field(default_factory=list)
     schedule: list[ScheduledRun] = field(default_factory=list)
-    events: list[tuple[int, RunEvent]] = field(default_factory=list)
+    events: list[Told] = field(default_factory=list)
 
 
 def add_waiting(rows: Rows, job: Job) -> None:
@@ -76,7 +76,7 @@ def add_ended(rows: Rows, job: Job, state: AttemptState) -> None:
         ended_ms=due_ms + 20,
         output=f"bench/{due_ms}",
     )
-    rows.events.append((0, event))
+    rows.events.append((0, event, encode_run_event(event)))
 
 
 async def write(store: Store, chunk: dict[int, Rows]) -> None:

@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from dueline.address import BUCKET_MS, bucket_of, minute_of, shard_of
+from dueline.codec import decode_run_event, encode_run_event
 from dueline.errors import OwnershipLost
 from dueline.ids import IdGenerator, run_id
 from dueline.job import Priority
@@ -15,7 +16,7 @@ from dueline.runs import Heartbeat, RunEvent
 from dueline.states import AttemptState, JobState, RunState
 from infra.cassandra import Session, connect
 from infra.statements import Statement
-from infra.store import DAY, PERIOD, JobRow, ScheduledRun, ShardRow, Store
+from infra.store import DAY, PERIOD, JobRow, ScheduledRun, ShardRow, Store, Told
 from tests.conftest import Servers
 
 pytestmark = pytest.mark.servers
@@ -162,7 +163,7 @@ async def test_a_rejected_job_that_is_corrected_in_one_batch(store: Store) -> No
 
 async def test_what_the_ledger_alone_knows_is_no_job(store: Store) -> None:
     job_id = new_id()
-    await store.save_events(shard_of(job_id, SHARDS), [(1, event(job_id))])
+    await store.save_events(shard_of(job_id, SHARDS), [told(1, event(job_id))])
     assert await store.find_job(job_id) is None
 
 
@@ -260,10 +261,15 @@ def event(job_id: str, state: AttemptState = AttemptState.SUCCEEDED, **fields: o
     return RunEvent(job_id=job_id, state=state, **known | fields)  # type: ignore[arg-type]
 
 
+def told(offset: int, event: RunEvent) -> Told:
+    return offset, event, encode_run_event(event)
+
+
 async def last_run(session: Session, job_id: str) -> tuple[str, int, int | None]:
     address = bucket_of(job_id), shard_of(job_id, SHARDS), job_id
     (row,) = await session.run(Statement.VIEW_JOB, *address)
-    return row.last_state, row.last_attempt, row.last_retry_ms
+    last = decode_run_event(row.last_run)
+    return last.state, last.attempt, last.retry_ms
 
 
 async def test_the_latest_attempt_of_a_run(store: Store) -> None:
@@ -274,12 +280,12 @@ async def test_the_latest_attempt_of_a_run(store: Store) -> None:
         return await store.latest_attempt(run_id(job_id, NOW_MS), job_id, NOW_MS)
 
     assert await latest() is None
-    await store.save_events(shard, [(1, event(job_id, AttemptState.RUNNING))])
+    await store.save_events(shard, [told(1, event(job_id, AttemptState.RUNNING))])
     assert await latest() == (1, RunState.RUNNING)
-    await store.save_events(shard, [(2, event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 5))])
+    await store.save_events(shard, [told(2, event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 5))])
     assert await latest() == (1, RunState.SCHEDULED)
-    await store.save_events(shard, [(9, event(job_id, AttemptState.SUCCEEDED, attempt=10))])
-    await store.save_events(shard, [(3, event(job_id, AttemptState.INTERRUPTED, attempt=2))])
+    await store.save_events(shard, [told(9, event(job_id, AttemptState.SUCCEEDED, attempt=10))])
+    await store.save_events(shard, [told(3, event(job_id, AttemptState.INTERRUPTED, attempt=2))])
     assert await latest() == (10, RunState.SUCCEEDED)
 
 
@@ -289,9 +295,9 @@ async def test_events_of_one_job_count_in_the_order_of_its_attempts(
 ) -> None:
     job_id = new_id()
     events = [
-        (10, event(job_id, AttemptState.RUNNING)),
-        (11, event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 9)),
-        (12, event(job_id, AttemptState.SUCCEEDED, attempt=2)),
+        told(10, event(job_id, AttemptState.RUNNING)),
+        told(11, event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 9)),
+        told(12, event(job_id, AttemptState.SUCCEEDED, attempt=2)),
     ]
     for index in order:
         await store.save_events(shard_of(job_id, SHARDS), [events[index]])
@@ -305,18 +311,18 @@ async def test_the_end_of_an_attempt_may_be_told_behind_that_of_the_next(
 ) -> None:
     job_id = new_id()
     failed = event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 9)
-    events = [(10, event(job_id, AttemptState.SUCCEEDED, attempt=2)), (11, failed)]
+    events = [told(10, event(job_id, AttemptState.SUCCEEDED, attempt=2)), told(11, failed)]
     await store.save_events(shard_of(job_id, SHARDS), events)
     assert await last_run(session, job_id) == ("SUCCEEDED", 2, None)
-    await store.save_events(shard_of(job_id, SHARDS), [(12, failed)])
+    await store.save_events(shard_of(job_id, SHARDS), [told(12, failed)])
     assert await last_run(session, job_id) == ("SUCCEEDED", 2, None)
 
 
 async def test_events_of_one_job_in_one_batch(session: Session, store: Store) -> None:
     job_id = new_id()
     events = [
-        (10, event(job_id, AttemptState.RUNNING, started_ms=5)),
-        (11, event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 9)),
+        told(10, event(job_id, AttemptState.RUNNING, started_ms=5)),
+        told(11, event(job_id, AttemptState.FAILED, retry_ms=NOW_MS + 9)),
     ]
     for _ in range(2):
         await store.save_events(shard_of(job_id, SHARDS), events)
@@ -327,7 +333,7 @@ async def test_events_of_one_job_in_one_batch(session: Session, store: Store) ->
 
 async def test_a_recurring_job_has_a_history(session: Session, store: Store) -> None:
     job_id = new_id()
-    events = [(n, event(job_id, due_ms=NOW_MS + n, recurring=True)) for n in (1, 3, 2, 3)]
+    events = [told(n, event(job_id, due_ms=NOW_MS + n, recurring=True)) for n in (1, 3, 2, 3)]
     await store.save_events(shard_of(job_id, SHARDS), events)
     period = minute_of(NOW_MS) // PERIOD
     found = await session.run(Statement.VIEW_HISTORY, job_id, period, NOW_MS + 99, 10)

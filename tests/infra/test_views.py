@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dueline.address import shard_of
 from dueline.clock import ManualClock, from_ms
-from dueline.codec import encode_job
+from dueline.codec import encode_job, encode_run_event
 from dueline.errors import NotFound, Unavailable
 from dueline.ids import IdGenerator, generated_at_ms, run_id
 from dueline.job import Job, Priority
@@ -132,7 +132,7 @@ class Platform:
             started_ms=due_ms + 5,
             ended_ms=due_ms + 9,
         )
-        await self.store.save_events(shard_of(job_id, self.shards), [(self._offset, event)])
+        await self.store.save_events(shard_of(job_id, self.shards), [(self._offset, event, encode_run_event(event))])
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import pytest
 
 from dueline import Client, Job, Priority, Retry
 from dueline.address import READY, minute_of, shard_of
-from dueline.codec import decode_ready_run
+from dueline.codec import decode_ready_run, decode_run_event
 from dueline.ids import generated_at_ms, run_id
 from dueline.outputs import read_output
 from infra.log_reader import beginning, read_to_end
 from tests.platform.conftest import Platform, wait_for
 
 JOBS = 1_000
-RECORDED = "SELECT run_id, attempt, state, output FROM runs WHERE minute = %s AND shard = %s"
+RECORDED = "SELECT run_id, attempt, state, event FROM runs WHERE minute = %s AND shard = %s"
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
@@ -122,7 +122,7 @@ def await_all_recorded(platform: Platform, ids: list[str]) -> dict[str, Recorded
             for home in homes:
                 for row in session.execute(RECORDED, home):
                     if row.run_id in wanted:
-                        records[row.run_id] = Recorded(row.attempt, row.state, row.output)
+                        records[row.run_id] = Recorded(row.attempt, row.state, decode_run_event(row.event).output)
         return len(records) == len(ids) and all(record.state != "RUNNING" for record in records.values())
 
     wait_for(complete, f"{len(ids)} recorded runs", 180)
