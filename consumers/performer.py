@@ -19,11 +19,12 @@ from consumers.output_store import OutputWriter
 from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import Outcome, SlotPool
+from consumers.sweep import SWEEP_S, Sweep
 from consumers.turns import Turns
 from dueline.clock import Clock
 from dueline.codec import encode_ready_run
 from dueline.errors import DuelineError
-from dueline.runs import ReadyRun
+from dueline.runs import ReadyRun, RunKey
 from dueline.states import AttemptState
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ class Performer:
         self._failed = failed
         #: With the time of their begin, by CLOCK_BOOTTIME.
         self._in_hand: dict[asyncio.Task[None], tuple[Taken, float]] = {}
+        #: Runs whose start was not told, with when it was and when it is to be told, by CLOCK_BOOTTIME.
+        self._untold: dict[RunKey, tuple[Taken, int, float]] = {}
+        self._starts = Sweep(SWEEP_S, self._tell_starts)
 
     @property
     def running(self) -> int:
@@ -135,12 +139,21 @@ class Performer:
         if taken.announced:
             await self._reporter.starting(taken, started_ms)
             return await self._pool.perform(taken.run, taken.record)
-        loop = asyncio.get_running_loop()
-        started = loop.call_later(STARTED_AFTER_S, self._reporter.started, taken, started_ms)
+        self._untold[taken.run.key] = taken, started_ms, self._clock.elapsed_s() + STARTED_AFTER_S
+        self._starts.wake()
         try:
             return await self._pool.perform(taken.run, taken.record)
         finally:
-            started.cancel()
+            self._untold.pop(taken.run.key, None)
+
+    def _tell_starts(self) -> bool:
+        """Tell of the runs that go on. Whether there are more that may."""
+        now_s = self._clock.elapsed_s()
+        for key, (taken, started_ms, tell_s) in list(self._untold.items()):
+            if tell_s <= now_s:
+                del self._untold[key]
+                self._reporter.started(taken, started_ms)
+        return bool(self._untold)
 
     async def _conclude(self, taken: Taken, outcome: Outcome, following: ReadyRun | None) -> None:
         output = await self._outputs.write(outcome.output_of(taken.run))

@@ -45,6 +45,8 @@ class SlotLink(asyncio.Protocol):
         self.hello: asyncio.Future[tuple[str, ...]] = loop.create_future()
         #: The run that it performs.
         self.key: RunKey | None = None
+        #: The time that it has, and when that is up, by CLOCK_BOOTTIME.
+        self.timeout_ms, self.deadline_s = 0, 0.0
         #: How that ends: by a report, or None when the slot has died.
         self.end: asyncio.Future[Report | None] | None = None
         #: Set when it is to end; it gets no further run then.

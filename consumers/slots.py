@@ -27,6 +27,7 @@ from consumers.cage import Protection
 from consumers.guard import GRACE_S
 from consumers.guard_link import GuardLink
 from consumers.slot_link import SlotLink, Verdict
+from consumers.sweep import SWEEP_S, Sweep
 from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
 from dueline.processes import signal_name
@@ -97,6 +98,7 @@ class SlotPool:
         self._names = 0
         # The last used comes first: its memory is the warmest.
         self._idle: asyncio.LifoQueue[SlotLink] = asyncio.LifoQueue()
+        self._timeouts = Sweep(SWEEP_S, self._end_overdue)
         self._failed_starts = 0
         self._leased_until_s: float | None = None
         self._leased = asyncio.Event()
@@ -150,14 +152,13 @@ class SlotPool:
         slot = await self._take_idle()
         started_ms, started_s = self._clock.now_ms(), self._clock.elapsed_s()
         end = slot.begin(run.key, record)
-        timer = asyncio.get_running_loop().call_later(run.timeout_ms / 1000, self._time_out, slot, run)
+        slot.timeout_ms, slot.deadline_s = run.timeout_ms, started_s + run.timeout_ms / 1000
+        self._timeouts.wake()
         try:
             report = await end
         except asyncio.CancelledError:
             self._interrupt(slot, "the executor gave it up")
             raise
-        finally:
-            timer.cancel()
         ended_ms = started_ms + round((self._clock.elapsed_s() - started_s) * 1000)
         if report is None:
             state, reason, exit_status = _how_it_died(slot)
@@ -290,11 +291,16 @@ class SlotPool:
     def _interrupt(self, slot: SlotLink, reason: str) -> None:
         self.condemn(slot, AttemptState.INTERRUPTED, reason)
 
-    def _time_out(self, slot: SlotLink, run: ReadyRun) -> None:
-        if slot.verdict is None:
-            reason = f"timed out after {run.timeout_ms / 1000:g} s, and killed as it did not end {GRACE_S:g} s later"
-            slot.verdict = Verdict(AttemptState.TIMED_OUT, reason)
-            self._guard.terminate(slot.name)
+    def _end_overdue(self) -> bool:
+        """Tell runs whose time is up to end. Whether any run has time left."""
+        now_s = self._clock.elapsed_s()
+        performing = [slot for slot in self._slots.values() if slot.key is not None and slot.verdict is None]
+        for slot in performing:
+            if slot.deadline_s <= now_s:
+                reason = f"timed out after {slot.timeout_ms / 1000:g} s, and killed as it did not end {GRACE_S:g} s later"
+                slot.verdict = Verdict(AttemptState.TIMED_OUT, reason)
+                self._guard.terminate(slot.name)
+        return any(slot.verdict is None for slot in performing)
 
     def _on_event(self, event: dict[str, Any] | None, channel: socket.socket | None) -> None:
         if event is None:

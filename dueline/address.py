@@ -8,8 +8,9 @@
 """
 
 import zlib
+from functools import lru_cache
 
-from dueline.ids import generated_at_ms, is_generated
+from dueline.ids import REMEMBERED, generated_at_ms, is_generated
 from dueline.job import Priority
 
 SUBMISSIONS = "jobs.submissions"
@@ -24,6 +25,7 @@ BUCKET_MS = 60_000
 NAMED_BUCKETS = 64
 
 
+@lru_cache(REMEMBERED)
 def shard_of(job_id: str, shards: int) -> int:
     """The shard of a job among `shards`, and so its partition on every topic keyed by job id."""
     return (murmur2(job_id.encode()) & 0x7FFFFFFF) % shards
@@ -34,6 +36,7 @@ def minute_of(ms: int) -> int:
     return ms // BUCKET_MS
 
 
+@lru_cache(REMEMBERED)
 def bucket_of(job_id: str) -> int:
     """The bucket under which a job's row is kept."""
     if is_generated(job_id):

@@ -8,6 +8,7 @@ would cost fastavro twice the time and say no more.
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -19,7 +20,7 @@ from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.ids import is_generated, is_name
-from dueline.job import Job, Priority, Retry, params_text
+from dueline.job import Job, Priority, ReadParams, Retry, params_text
 from dueline.json_form import calendar_from_json, job_from_json
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
@@ -189,7 +190,7 @@ def _job(fields: Mapping[str, Any]) -> Job:
         name=fields["name"],
         executor_class=fields["executor_class"],
         priority=Priority(fields["priority"]),
-        params=_params(fields["params"]),
+        params=ReadParams(fields["params"]),
         triggers=tuple(_trigger(trigger) for trigger in fields["triggers"]),
         retry=_retry(fields["retry"]),
         timeout_s=fields["timeout_ms"] / 1000,
@@ -247,7 +248,7 @@ def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
 def _ready_run(fields: Mapping[str, Any]) -> ReadyRun:
     values = {
         "priority": Priority(fields["priority"]),
-        "params": _params(fields["params"]),
+        "params": ReadParams(fields["params"]),
         "retry": _retry(fields["retry"]),
     }
     return ReadyRun(**(dict(fields) | values))
@@ -263,23 +264,17 @@ def _retry_fields(retry: Retry) -> dict[str, Any]:
 
 
 def _retry(fields: Mapping[str, Any]) -> Retry:
+    return _retry_of(**fields)
+
+
+@lru_cache(1024)  # most jobs have one of a few policies
+def _retry_of(max_attempts: int, backoff_ms: int, factor: float, backoff_max_ms: int) -> Retry:
     return Retry(
-        max_attempts=fields["max_attempts"],
-        backoff_s=fields["backoff_ms"] / 1000,
-        factor=fields["factor"],
-        backoff_max_s=fields["backoff_max_ms"] / 1000,
+        max_attempts=max_attempts,
+        backoff_s=backoff_ms / 1000,
+        factor=factor,
+        backoff_max_s=backoff_max_ms / 1000,
     )
-
-
-def _params(text: str) -> Mapping[str, Any]:
-    try:
-        params = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidJob("params", f"not valid JSON: {error}") from error
-    if not isinstance(params, dict):
-        raise InvalidJob("params", f"must be a JSON object, such as {{}}, not {type(params).__name__}")
-    params_text(params)  # JSON's reader lets through what its writer refuses, such as NaN
-    return params
 
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, dict[str, Any]]:

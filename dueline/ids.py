@@ -10,10 +10,13 @@ import os
 import re
 import socket
 import threading
+from functools import lru_cache
 
 NAME_LENGTH_MAX = 200
 #: Buckets are minutes in 31 bits; the time of a generated id lies before this, in the year 6053.
 GENERATED_END_MS = (1 << 31) * 60_000
+#: Ids of which is remembered what follows from them: the same ones are asked about again and again for some seconds.
+REMEMBERED = 16_384
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*\Z")
 _GENERATED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 
@@ -46,6 +49,7 @@ def id_of_record(timestamp_ms: int, topic: str, partition: int, offset: int) -> 
     return _uuid7(timestamp_ms, digest >> 62 & 0xFFF, digest & (1 << 62) - 1)
 
 
+@lru_cache(REMEMBERED)
 def is_generated(job_id: str) -> bool:
     """Whether the text is a UUIDv7 whose time gives a bucket; any other UUID is a name."""
     return _GENERATED.match(job_id) is not None and generated_at_ms(job_id) < GENERATED_END_MS
@@ -56,6 +60,7 @@ def is_name(job_id: str) -> bool:
     return len(job_id) <= NAME_LENGTH_MAX and _NAME.match(job_id) is not None
 
 
+@lru_cache(REMEMBERED)
 def generated_at_ms(job_id: str) -> int:
     """The time inside a generated id, in milliseconds since the epoch."""
     return int(job_id[:8] + job_id[9:13], 16)

@@ -184,14 +184,41 @@ class Job:
         return [t for t in self.triggers if t.next_ms(due_ms - 1) == due_ms]
 
 
+class ReadParams(dict[str, Any]):
+    """Parameters as they were read, with the JSON text that they came in, by which they are passed on. Not to be changed."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        try:
+            params = _READER.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidJob("params", f"not valid JSON: {error}") from error
+        if not isinstance(params, dict):
+            raise InvalidJob("params", f"must be a JSON object, such as {{}}, not {type(params).__name__}")
+        super().__init__(params)
+        # An escape may stand for half a surrogate pair.
+        self.text = params_text(params) if "\\u" in text else text
+
+
 def params_text(params: Mapping[str, Any]) -> str:
     """Parameters as JSON text. Raises InvalidJob for what JSON cannot hold."""
+    if isinstance(params, ReadParams):
+        return params.text
     try:
         text = json.dumps(params, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
         text.encode()  # half a surrogate pair is no text, and neither Avro nor Cassandra takes it
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob("params", f"must hold JSON values only: {error}") from error
     return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+#: Refuses NaN and the infinities, which Python's own reader lets through.
+_READER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _require_dates(trigger: Trigger, accepted_ms: int) -> None:

@@ -246,7 +246,10 @@ class Store:
             age = _age(event)
             before = jobs[bucket].get(event.job_id)
             if before is None or before[1][0] <= age:
-                jobs[bucket][event.job_id] = (Statement.SAVE_LAST_RUN, (age, record, bucket, shard, event.job_id))
+                jobs[bucket][event.job_id] = (
+                    Statement.SAVE_LAST_RUN,
+                    (age, record, bucket, shard, event.job_id),
+                )
             if event.recurring:
                 history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
         writes = [[*runs[home], *jobs[home].values()] for home in runs.keys() | jobs.keys()]

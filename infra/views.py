@@ -218,7 +218,9 @@ class Views:
     async def _run(self, job_id: str, due_ms: int) -> RunView:
         home = (minute_of(due_ms), self._shard_of(job_id), run_id(job_id, due_ms))
         rows = await self._ask(Statement.VIEW_ATTEMPTS, *home) if due_ms <= END_MS else ()
-        return run_view(job_id, due_ms, [_attempt(decode_run_event(row.event)) for row in rows], self._clock.now_ms())
+        return run_view(
+            job_id, due_ms, [_attempt(decode_run_event(row.event)) for row in rows], self._clock.now_ms()
+        )
 
     async def _history(self, view: JobView, limit: int, before_ms: int) -> list[int]:
         """The due times of a recurring job of which anything is recorded, latest first."""

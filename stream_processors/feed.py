@@ -23,8 +23,8 @@ Take = Callable[[Message], Awaitable[None]]
 
 #: Messages between two turns of the event loop.
 YIELD_EVERY = 100
-#: Between two takings: as much as the linger of the platform's producers, and nothing beside the time of a store.
-FETCH_PACE_S = 0.01
+#: Between two takings: little beside the time of a store.
+FETCH_PACE_S = 0.02
 
 
 def feed(app: faust.App, topic: str, take: Take) -> None:

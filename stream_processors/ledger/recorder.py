@@ -37,7 +37,7 @@ class Recorder(Worker):
             if isinstance(record, OwnerStarted):
                 owner = (message.offset, record)
             else:
-                told.append((message.offset, record, message.value))
+                told.append((message.offset, record, message.value or b""))
         await self._store.save_events(self.partition, told)
         if (
             owner is not None

@@ -178,7 +178,8 @@ class Acceptance:
     def _read_job(self, record: Received, job: Job, jobs: _Jobs, asked: Asked) -> None:
         job_id = _id_of(record, job)
         assert job_id is not None
-        job = replace(job, id=job_id)
+        if job.id is None:
+            job = replace(job, id=job_id)
         if self._is_elsewhere(job_id):
             asked.records.append(_passed_on(record, job_id, encode_job(job)))
             return

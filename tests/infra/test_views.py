@@ -132,7 +132,9 @@ class Platform:
             started_ms=due_ms + 5,
             ended_ms=due_ms + 9,
         )
-        await self.store.save_events(shard_of(job_id, self.shards), [(self._offset, event, encode_run_event(event))])
+        await self.store.save_events(
+            shard_of(job_id, self.shards), [(self._offset, event, encode_run_event(event))]
+        )
 
 
 @pytest.fixture(scope="module")

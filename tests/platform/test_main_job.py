@@ -122,7 +122,9 @@ def await_all_recorded(platform: Platform, ids: list[str]) -> dict[str, Recorded
             for home in homes:
                 for row in session.execute(RECORDED, home):
                     if row.run_id in wanted:
-                        records[row.run_id] = Recorded(row.attempt, row.state, decode_run_event(row.event).output)
+                        records[row.run_id] = Recorded(
+                            row.attempt, row.state, decode_run_event(row.event).output
+                        )
         return len(records) == len(ids) and all(record.state != "RUNNING" for record in records.values())
 
     wait_for(complete, f"{len(ids)} recorded runs", 180)
