@@ -18,7 +18,7 @@ from tests.own_servers import own_settings, running
 class Shape:
     """How many there are of what."""
 
-    partitions: int = 16
+    partitions: int = 8
     schedulers: int = 1
     ledgers: int = 1
     executors: int = 1
