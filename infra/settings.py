@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     keyspace: str = Field("dueline", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Keyspace of all tables.")
     partitions: int = Field(8, ge=1, le=1_024, description="Shards, fixed when the topics are made.")
     replication: int = Field(1, ge=1, le=9, description="Copies of every record and row; 3 on a cluster.")
-    slots: int = Field(2, ge=1, le=1_024, description="Runs at once in the executor that `make up` starts.")
+    slots: int = Field(4, ge=1, le=1_024, description="Runs at once in the executor that `make up` starts.")
 
     data: Path = Field(
         Path(".dueline"), description="Outputs, server data, logs and pid files of this machine."

@@ -47,7 +47,7 @@ except ModuleNotFoundError as error:
         f"views need the package {error.name}, which is not installed here: pip install 'dueline[platform]'"
     ) from error
 
-#: Rows asked of one shard at once: with 16 shards a screen or two of jobs in one go, and never many megabytes.
+#: Rows asked of one shard at once: with 8 shards a screen or two of jobs in one go, and never many megabytes.
 PAGE_ROWS = 50
 #: A listing that looks for a rare state ends here with what it has found and a place to continue at.
 SCAN_S = 5.0

@@ -23,7 +23,7 @@ class Shape:
     ledgers: int = 1
     executors: int = 1
     #: Of each executor.
-    slots: int = 2
+    slots: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
