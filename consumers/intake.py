@@ -33,7 +33,7 @@ COMMIT_INTERVAL_S = 0.5
 COMMIT_RETRY_S = 0.1
 POLL_TIMEOUT_S = 0.05
 #: Between two readings: what comes meanwhile is handed over at once.
-READ_PACE_S = 0.005
+READ_PACE_S = 0.002
 #: Records handed over at once: more would keep the event loop from finished runs.
 BATCH_MAX = 200
 #: For the coordinator to say what is committed, and for a broker where a partition begins: tried again rather than long,
@@ -332,9 +332,9 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "group.remote.assignor": "range",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        # A fetch is answered with so much, or with what came within 5 ms: one for each record would keep the broker busy.
+        # A fetch is answered with so much, or with what came within 10 ms: one for each record would keep the broker busy.
         "fetch.min.bytes": 65_536,
-        "fetch.wait.max.ms": 5,
+        "fetch.wait.max.ms": 10,
         # Between fetches when the queue was full.
         "fetch.queue.backoff.ms": 50,
         "queued.min.messages": 1000,
