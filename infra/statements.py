@@ -15,9 +15,10 @@ class Statement(StrEnum):
     SAVE_JOB = """
         INSERT INTO jobs (bucket, shard, job_id, version, accepted_ms, definition, state, reason)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
-    #: What the scheduler knows of one job.
-    FIND_JOB = """
-        SELECT version, accepted_ms, definition, state FROM jobs WHERE bucket = ? AND shard = ? AND job_id = ?"""
+    #: What the scheduler knows of jobs of one bucket.
+    FIND_JOBS = """
+        SELECT job_id, version, accepted_ms, definition, state FROM jobs
+        WHERE bucket = ? AND shard = ? AND job_id IN ?"""
     #: That a bucket of generated ids is not empty.
     SAVE_BUCKET = "INSERT INTO buckets (day, bucket) VALUES (?, ?)"
     #: An attempt to come.

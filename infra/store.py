@@ -4,10 +4,12 @@ Writes that must not be lost (`persist`) are sent again until they succeed: the 
 unacknowledged meanwhile, so an outage of Cassandra delays and loses nothing.
 """
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import stamina
@@ -29,6 +31,9 @@ DAY, PERIOD = 24 * 60, 30 * 24 * 60
 
 #: The latest due time that a write timestamp tells from later ones: in the year 2255, and it has to fit into 63 bits.
 _DUE_MAX_MS = 9_000_000_000_000
+
+#: Jobs that are asked for at once: their definitions may have 256 kB each.
+FOUND_AT_ONCE = 50
 
 #: An event with the offset of its record and the record's bytes.
 Told = tuple[int, RunEvent, bytes]
@@ -158,20 +163,32 @@ class Store:
             self._buckets_saved.clear()
         self._buckets_saved |= new
 
-    async def find_job(self, job_id: str) -> JobRow | None:
-        """What the scheduler has said of a job, if anything. Persists."""
-        address = (bucket_of(job_id), self._shard_of(job_id), job_id)
-        rows = await persist("a job", lambda: self._session.run(Statement.FIND_JOB, *address))
-        if not rows or rows[0].version is None:  # a row without a version was made by the ledger alone
-            return None
-        row = rows[0]
-        return JobRow(
-            job_id=job_id,
-            version=row.version,
-            accepted_ms=row.accepted_ms,
-            definition=row.definition,
-            state=JobState(row.state),
+    async def find_jobs(self, shard: int, job_ids: Iterable[str]) -> Mapping[str, JobRow]:
+        """What the scheduler has said of jobs of one shard, by id; without those of which it has said nothing. Persists."""
+        buckets: defaultdict[int, list[str]] = defaultdict(list)
+        for job_id in job_ids:
+            buckets[bucket_of(job_id)].append(job_id)
+        asked = [
+            (bucket, shard, ids[begin : begin + FOUND_AT_ONCE])
+            for bucket, ids in buckets.items()
+            for begin in range(0, len(ids), FOUND_AT_ONCE)
+        ]
+        run = self._session.run
+        answers = await asyncio.gather(
+            *(persist("jobs", partial(run, Statement.FIND_JOBS, *values)) for values in asked)
         )
+        return {
+            row.job_id: JobRow(
+                job_id=row.job_id,
+                version=row.version,
+                accepted_ms=row.accepted_ms,
+                definition=row.definition,
+                state=JobState(row.state),
+            )
+            for rows in answers
+            for row in rows
+            if row.version is not None  # a row without a version was made by the ledger alone
+        }
 
     async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, RunState] | None:
         """The latest attempt of a run that the ledger knows, and how the run stands. Persists."""

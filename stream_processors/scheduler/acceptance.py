@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -109,7 +109,7 @@ class Asked:
 class Known(Protocol):
     """What was stored before. See `infra.store.Store`."""
 
-    async def find_job(self, job_id: str) -> JobRow | None: ...
+    async def find_jobs(self, shard: int, job_ids: Collection[str]) -> Mapping[str, JobRow]: ...
 
     async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, RunState] | None: ...
 
@@ -168,11 +168,11 @@ class Acceptance:
             and self._may_be_known(job_id, record)
         }
         runs = {s.run.key: s.run for _, s in decoded if isinstance(s, RetryCommand)}
-        found_jobs = await asyncio.gather(*(self._known.find_job(job_id) for job_id in ids))
+        found = await self._known.find_jobs(self._shard, ids) if ids else {}
         found_runs = await asyncio.gather(
             *(self._known.latest_attempt(run.run_id, run.job_id, run.due_ms) for run in runs.values())
         )
-        jobs = {job.job_id: job for job in found_jobs if job and job.state is not JobState.REJECTED}
+        jobs = {job_id: job for job_id, job in found.items() if job.state is not JobState.REJECTED}
         return jobs, dict(zip(runs, found_runs, strict=True))
 
     def _read_job(self, record: Received, job: Job, jobs: _Jobs, asked: Asked) -> None:

@@ -137,12 +137,27 @@ def new_id() -> str:
     return IdGenerator().next(NOW_MS)
 
 
+async def found(store: Store, job_id: str) -> JobRow | None:
+    return (await store.find_jobs(shard_of(job_id, SHARDS), [job_id])).get(job_id)
+
+
 @pytest.mark.parametrize("named", [True, False])
 async def test_a_job_is_found_as_it_was_saved(store: Store, named: bool) -> None:
     job_id = f"named/{new_id()}" if named else new_id()
-    assert await store.find_job(job_id) is None
+    assert await found(store, job_id) is None
     await store.save_jobs(shard_of(job_id, SHARDS), [job(job_id, 0)])
-    assert await store.find_job(job_id) == job(job_id, 0)
+    assert await found(store, job_id) == job(job_id, 0)
+
+
+async def test_many_jobs_are_found_at_once(store: Store) -> None:
+    """Of several buckets, and more of one than are asked for at once; those that were never saved are left out."""
+    shard, ids = 3, IdGenerator()
+    saved = [ids.next(NOW_MS + n // 70 * BUCKET_MS) for n in range(140)] + [
+        f"named/{new_id()}" for _ in range(5)
+    ]
+    await store.save_jobs(shard, [job(job_id, 4) for job_id in saved])
+    jobs = await store.find_jobs(shard, [*saved, new_id(), "named/never"])
+    assert jobs == {job_id: job(job_id, 4) for job_id in saved}
 
 
 async def test_the_higher_version_stays_in_whatever_order_they_are_written(store: Store) -> None:
@@ -150,7 +165,7 @@ async def test_the_higher_version_stays_in_whatever_order_they_are_written(store
         job_id = new_id()
         for version in versions:
             await store.save_jobs(shard_of(job_id, SHARDS), [job(job_id, version)])
-        assert await store.find_job(job_id) == job(job_id, 9)
+        assert await found(store, job_id) == job(job_id, 9)
 
 
 async def test_a_rejected_job_that_is_corrected_in_one_batch(store: Store) -> None:
@@ -158,13 +173,13 @@ async def test_a_rejected_job_that_is_corrected_in_one_batch(store: Store) -> No
     rejected = job(job_id, 5, definition=None, state=JobState.REJECTED, reason="because")
     for rows in ([rejected, job(job_id, 6)], [rejected]):
         await store.save_jobs(shard_of(job_id, SHARDS), rows)
-        assert await store.find_job(job_id) == job(job_id, 6)
+        assert await found(store, job_id) == job(job_id, 6)
 
 
 async def test_what_the_ledger_alone_knows_is_no_job(store: Store) -> None:
     job_id = new_id()
     await store.save_events(shard_of(job_id, SHARDS), [told(1, event(job_id))])
-    assert await store.find_job(job_id) is None
+    assert await found(store, job_id) is None
 
 
 async def test_buckets_of_generated_ids_are_indexed_once(session: Session, store: Store) -> None:

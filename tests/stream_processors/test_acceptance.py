@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -63,9 +63,9 @@ class Memory:
         self.attempts: dict[str, tuple[int, RunState]] = {}
         self.asked_for: list[str] = []
 
-    async def find_job(self, job_id: str) -> JobRow | None:
-        self.asked_for.append(job_id)
-        return self.jobs.get(job_id)
+    async def find_jobs(self, shard: int, job_ids: Collection[str]) -> Mapping[str, JobRow]:
+        self.asked_for += job_ids
+        return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
 
     async def latest_attempt(self, run_id: str, job_id: str, due_ms: int) -> tuple[int, RunState] | None:
         return self.attempts.get(run_id)
