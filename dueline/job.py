@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -217,8 +218,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-#: Refuses NaN and the infinities, which Python's own reader lets through.
-_READER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+#: Refuses NaN and the infinities, which Python's own reader lets through and its writer does not.
+_READER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _require_dates(trigger: Trigger, accepted_ms: int) -> None:

@@ -19,6 +19,7 @@ from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.job import Job
 from dueline.json_form import calendar_to_json
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
+from tests.dueline.conftest import params as PARAMS
 
 NOW_MS = 1_800_000_000_000
 PLAIN = Job(executor_class="command", id="plain")
@@ -121,6 +122,21 @@ def test_what_cannot_be_decoded_says_why(data: bytes, says: str) -> None:
 def test_params_that_cannot_be_written_again_are_refused(value: str) -> None:
     with pytest.raises(InvalidJob, match="params"):
         decode_submission(b'{"executor_class": "a", "params": {"x": %s}}' % value.encode())
+    fields = codec.job_fields(PLAIN) | {"params": f'{{"x": {value}}}'}
+    with pytest.raises(InvalidJob, match="params"):
+        decode_submission(codec.encode("JobSubmission", fields))
+
+
+@given(PARAMS, st.sampled_from([None, 1]), st.booleans())
+def test_params_are_passed_on_as_they_came(params: dict[str, Any], indent: int | None, ascii_: bool) -> None:
+    text = json.dumps(params, indent=indent, ensure_ascii=ascii_)
+    job = decode_submission(codec.encode("JobSubmission", codec.job_fields(PLAIN) | {"params": text}))
+    assert isinstance(job, Job)
+    assert job.params == params
+    again = codec.decode(codec.encode_job(job))[1]["params"]
+    assert json.loads(again) == params
+    if "\\u" not in text:
+        assert again == text
 
 
 def test_a_submission_that_is_too_long_is_refused() -> None:
