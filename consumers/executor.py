@@ -36,6 +36,7 @@ from dueline.codec import decode_ready_run, encode_heartbeat
 from dueline.errors import InvalidJob, Unavailable, UndecodableRecord
 from dueline.ids import process_id
 from dueline.runs import Heartbeat
+from infra.garbage import settle_memory
 from infra.kafka import producer_config
 from infra.publisher import Publisher, Record
 from infra.settings import Settings
@@ -116,6 +117,7 @@ class Executor:
         )
         background = [asyncio.create_task(work) for work in (self._beat(), self._mark())]
         await intake.start()
+        settle_memory()
         ready.set_result(None)
         log.info("executor %s serves %s", self.id, ", ".join(self._classes), extra={"action": "serving"})
         ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), self._slots.lost]

@@ -7,7 +7,7 @@
     cassandra.py    a session for asyncio
     store.py        Cassandra in the words of the domain: what scheduler and ledger write
     views.py        the read side, with the values of view_values.py; rejects.py: what was refused
-    ready.py        how a process says that it serves; watchdog.py: ends it when it hangs
+    ready.py        how a process says that it serves; watchdog.py: ends it when it hangs; garbage.py: Python's collector
     local/          Kafka, Cassandra and the platform's processes on this machine: make up, down, status
 
 It imports `dueline` and nothing else of this project.

@@ -31,6 +31,7 @@ from dueline.codec import encode_heartbeat
 from dueline.errors import DuelineError
 from dueline.ids import process_id
 from dueline.runs import Heartbeat
+from infra.garbage import settle_memory
 from infra.kafka import producer_config
 from infra.log_reader import first_offset_from
 from infra.publisher import Placed, Publisher, Record
@@ -286,6 +287,7 @@ class PartitionedApp:
         watch(asyncio.get_running_loop(), self.fail)
         self.publisher = Publisher(producer_config(self.settings, self.process_id))
         await self.open()
+        settle_memory()
 
     async def _commit(self, app: Any) -> None:
         while True:

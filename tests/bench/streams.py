@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from dueline.errors import DuelineError
 from tests.bench.helper import Helper, helper
 from tests.bench.meter import now_s
 from tests.bench.runs_log import Ends
@@ -22,6 +23,13 @@ class Flow:
     due_max_s: float
     #: What each job does: it waits for so long.
     nap_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.seconds <= self.due_max_s:
+            raise DuelineError(
+                f"a stream of {self.seconds:g} s ends before jobs that wait up to {self.due_max_s:g} s fall due at the full "
+                "rate; give it more --seconds, or a smaller --due-max"
+            )
 
     @property
     def settle_s(self) -> float:
