@@ -132,7 +132,10 @@ class Performer:
             # Nothing is finished: its record stays uncommitted, and is read again by the shard's next owner.
             await self._reporter.ended(taken, outcome, "", None)
         else:
-            await self._conclude(taken, outcome, taken.run.after(outcome.state, outcome.ended_ms))
+            following = taken.run.after(
+                outcome.state, outcome.ended_ms, final=outcome.final, retry_ms=outcome.retry_ms
+            )
+            await self._conclude(taken, outcome, following)
 
     async def _perform_in_slot(self, taken: Taken) -> Outcome:
         started_ms = self._clock.now_ms()

@@ -57,6 +57,9 @@ class Outcome:
     error: str = ""
     #: The error in one line.
     reason: str = ""
+    #: What the run itself wants to follow upon its failure: see `dueline.registry.Failed`.
+    final: bool = False
+    retry_ms: int | None = None
     stdout: bytes = b""
     stderr: bytes = b""
     #: Bytes written beyond the limit and not kept.
@@ -189,6 +192,8 @@ class SlotPool:
             result=report.result,
             error=report.error,
             reason=report.reason,
+            final=report.final,
+            retry_ms=report.retry_ms,
             stdout=report.stdout,
             stderr=report.stderr,
             bytes_dropped=report.bytes_dropped,

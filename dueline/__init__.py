@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dueline.client import AsyncClient, Client
     from dueline.errors import DuelineError, InvalidJob, NotAccepted, NotFound, Unavailable
     from dueline.job import Job, Priority, Retry
-    from dueline.registry import Run, executor_class
+    from dueline.registry import Failed, Run, executor_class
     from dueline.triggers import Cron, Every, Once
 
 __version__ = "0.1.0"
@@ -33,6 +33,7 @@ _HOMES = {
     "Calendar": "calendars",
     "Client": "client",
     "DuelineError": "errors",
+    "Failed": "registry",
     "InvalidJob": "errors",
     "NotAccepted": "errors",
     "NotFound": "errors",
@@ -54,6 +55,7 @@ __all__ = [
     "Cron",
     "DuelineError",
     "Every",
+    "Failed",
     "InvalidJob",
     "Job",
     "NotAccepted",

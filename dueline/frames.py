@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dueline.states import AttemptState
+from dueline.triggers import MOMENT_MAX_MS
 
 #: What a run may print and have kept. Memory of the slot and the executor, for each run that prints that much.
 OUTPUT_LENGTH_MAX = 16 << 20
@@ -47,13 +48,24 @@ class Report:
     error: str = ""
     #: The error in one line.
     reason: str = ""
+    #: Whether a failure is to be the last, and when the run wants its next attempt, whatever its retry policy says of that.
+    final: bool = False
+    retry_ms: int | None = None
     #: Bytes written beyond the limit and not kept.
     bytes_dropped: int = 0
     stdout: bytes = b""
     stderr: bytes = b""
 
 
-_DEFAULTS = {"exit_status": None, "result": "", "error": "", "reason": "", "bytes_dropped": 0}
+_DEFAULTS = {
+    "exit_status": None,
+    "result": "",
+    "error": "",
+    "reason": "",
+    "final": False,
+    "retry_ms": None,
+    "bytes_dropped": 0,
+}
 
 
 def pack_request(record: bytes) -> bytes:
@@ -110,8 +122,11 @@ def unpack_report(reply: bytes | bytearray) -> Report:
         report.state not in _REPORTED
         or not all(isinstance(text, str) for text in texts)
         or not isinstance(report.exit_status, int | None)
+        or not isinstance(report.final, bool)
+        or not isinstance(report.retry_ms, int | None)
         or not isinstance(report.bytes_dropped, int)
         or not -(1 << 31) <= (report.exit_status or 0) < 1 << 31
+        or not 0 <= (report.retry_ms or 0) <= MOMENT_MAX_MS
         or not 0 <= report.bytes_dropped < 1 << 63
     ):
         raise BrokenFrame("its header has a field of the wrong kind")

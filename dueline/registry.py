@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from dueline.clock import to_ms
 from dueline.errors import DuelineError
 
 
@@ -54,7 +55,25 @@ _FunctionT = TypeVar("_FunctionT", bound=Function)
 
 
 class Failed(Exception):
-    """Raise it to fail the attempt with this message alone: a failure that was foreseen needs no trace."""
+    """Raise it to fail the attempt with this message alone: a failure that was foreseen needs no trace.
+
+    Such a failure may know better than the job's retry policy whether and when another attempt is worth while:
+
+        raise Failed("no such customer", retry=False)
+        raise Failed("the bank is closed", retry_at=datetime.now(UTC) + timedelta(hours=8))
+
+    It still counts as a failure: beyond the last attempt that the policy allows there is none. A `retry_at` that is past means
+    at once; a naive one raises ValueError.
+    """
+
+    #: As a class of one's own may leave them.
+    retry: bool = True
+    retry_ms: int | None = None
+
+    def __init__(self, message: object = "", *, retry: bool = True, retry_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.retry = retry
+        self.retry_ms = None if retry_at is None else to_ms(retry_at)
 
 
 class TimedOut(BaseException):

@@ -48,16 +48,22 @@ class ReadyRun:
     def key(self) -> RunKey:
         return self.run_id, self.attempt
 
-    def after(self, state: AttemptState, ended_ms: int) -> "ReadyRun | None":
+    def after(
+        self, state: AttemptState, ended_ms: int, *, final: bool = False, retry_ms: int | None = None
+    ) -> "ReadyRun | None":
         """The attempt that follows upon this one, which ended like this; None if none does.
 
         Failures are the retry policy's to count. A process that dies by itself is not one of them, as it tells of the
         machine as often as of the run: it is repeated, whatever the policy, but no more than `CRASHES_MAX` times in all.
+
+        A failed run may want no further attempt, `final`, or its next one at `retry_ms`, where the policy would have one.
         """
         failures, crashes, pause_ms = self.failures, self.crashes, None
         if state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
             failures += 1
-            pause_ms = self.retry.pause_ms(failures)
+            pause_ms = None if final else self.retry.pause_ms(failures)
+            if pause_ms is not None and retry_ms is not None:
+                pause_ms = max(0, retry_ms - ended_ms)
         elif state is AttemptState.CRASHED:
             crashes += 1
             pause_ms = self.retry.backoff_ms(crashes) if crashes < CRASHES_MAX else None

@@ -39,6 +39,7 @@ from dueline.ids import run_id
 from dueline.processes import adopt_orphans, end_descendants
 from dueline.registry import Failed, Function, Run, TimedOut, find, registered
 from dueline.states import AttemptState
+from dueline.triggers import MOMENT_MAX_MS
 
 _REASON_LENGTH_MAX = 500
 
@@ -69,7 +70,9 @@ class Slot:
             outcome = _succeeded(self._call(find(run.executor_class), run))
         except TimedOut as time_up:
             outcome = _timed_out(run, time_up)
-        except (Failed, InvalidJob) as error:
+        except Failed as error:
+            outcome = _failed(str(error)) | _wish(error)
+        except InvalidJob as error:
             outcome = _failed(str(error))
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the run's too
             outcome = _failed("".join(traceback.format_exception_only(error)), _trace(error))
@@ -188,6 +191,12 @@ def _timed_out(run: Run, error: TimedOut) -> dict[str, Any]:
 def _failed(reason: str, trace: str = "") -> dict[str, Any]:
     line = reason.strip().partition("\n")[0][:_REASON_LENGTH_MAX]
     return {"state": AttemptState.FAILED, "reason": line, "error": _cut(trace or reason)}
+
+
+def _wish(error: Failed) -> dict[str, Any]:
+    """What is to follow upon a failure, if that says so."""
+    retry_ms = None if error.retry_ms is None else min(max(0, error.retry_ms), MOMENT_MAX_MS)
+    return {"final": not error.retry, "retry_ms": retry_ms}
 
 
 def _trace(error: BaseException) -> str:

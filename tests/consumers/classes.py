@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dueline import Run, executor_class
-from dueline.registry import Failed
+from dueline import Failed, Run, executor_class
+from dueline.clock import from_ms
 
 
 @executor_class("noop")
@@ -63,6 +63,14 @@ def return_(run: Run) -> Any:
         "long": "x" * (2 << 20),
         "endless": (endless := [], endless.append(endless))[0],  # type: ignore[func-returns-value, var-annotated]
     }[run.params["what"]]
+
+
+@executor_class("wish")
+def wish(run: Run) -> None:
+    """Fails, with what it wants to follow."""
+    if "retry_at_ms" in run.params:
+        raise Failed("later", retry_at=from_ms(run.params["retry_at_ms"]))
+    raise Failed("never again", retry=False)
 
 
 @executor_class("sleep")

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -65,6 +66,17 @@ async def test_an_exception_fails_the_attempt_and_its_trace_is_kept(pool: SlotPo
 async def test_a_foreseen_failure_needs_no_trace(pool: SlotPool) -> None:
     outcome = await perform(pool, ready("foreseen"))
     assert (outcome.state, outcome.error) == (AttemptState.FAILED, "the shop is closed")
+
+
+@pytest.mark.parametrize(
+    ("params", "final", "retry_ms"),
+    [({}, True, None), ({"retry_at_ms": 5_000}, False, 5_000), ({"retry_at_ms": -5_000}, False, 0)],
+)
+async def test_a_failure_may_say_what_is_to_follow(
+    pool: SlotPool, params: dict[str, Any], final: bool, retry_ms: int | None
+) -> None:
+    outcome = await perform(pool, ready("wish", **params))
+    assert (outcome.state, outcome.final, outcome.retry_ms) == (AttemptState.FAILED, final, retry_ms)
 
 
 async def test_sys_exit_is_a_failure_and_ends_no_slot(pool: SlotPool) -> None:

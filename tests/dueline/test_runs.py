@@ -106,5 +106,14 @@ def test_a_run_ends_with_its_last_failure_or_its_third_crash(retry: Retry, ends:
         assert run.attempt == 1 + failures + crashes
 
 
+def test_a_failed_run_may_want_no_further_attempt_or_its_next_one_at_a_time() -> None:
+    assert RUN.after(FAILED, 5, final=True) is None
+    for retry_ms, emit_ms in ((9_000, 9_000), (5, 5), (0, 5)):  # one that is past is at once
+        following = RUN.after(FAILED, 5, retry_ms=retry_ms)
+        assert following is not None
+        assert (following.attempt, following.failures, following.emit_ms) == (2, 1, emit_ms)
+    assert replace(RUN, failures=2).after(FAILED, 5, retry_ms=9_000) is None  # the policy has no attempt left
+
+
 def test_nothing_follows_upon_a_success() -> None:
     assert RUN.after(AttemptState.SUCCEEDED, 0) is None

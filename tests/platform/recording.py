@@ -4,7 +4,8 @@ import os
 import signal
 import time
 
-from dueline import Run, executor_class
+from dueline import Failed, Run, executor_class
+from dueline.clock import from_ms
 
 
 @executor_class("record")
@@ -36,6 +37,14 @@ def pulse(run: Run) -> None:
 def crash(run: Run) -> None:
     """Die by itself."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@executor_class("wish")
+def wish(run: Run) -> None:
+    """Want the second attempt at a time, and no third."""
+    if run.attempt == 1:
+        raise Failed("later", retry_at=from_ms(run.params["retry_at_ms"]))
+    raise Failed("never again", retry=False)
 
 
 def _append(path: str, line: str) -> None:

@@ -57,6 +57,17 @@ def test_a_failing_job_is_retried_through_the_schedule(platform: Platform, clien
     assert output_of(platform, ends[0]).stderr == b"no\n"
 
 
+def test_a_failure_may_say_when_to_try_again_and_when_not(platform: Platform, client: Client) -> None:
+    retry_ms = to_ms(datetime.now(UTC) + timedelta(seconds=3))
+    retry = Retry(max_attempts=5, backoff_s=600)
+    job_id = client.submit("wish", {"retry_at_ms": retry_ms}, retry=retry)
+    first, second = await_ends(platform, job_id, 2)
+    assert (first.state, first.reason, first.retry_ms) == (AttemptState.FAILED, "later", retry_ms)
+    assert second.started_ms is not None
+    assert second.started_ms >= retry_ms
+    assert (second.state, second.reason, second.retry_ms) == (AttemptState.FAILED, "never again", None)
+
+
 def test_a_job_that_overruns_is_ended_with_its_children(
     platform: Platform, client: Client, tmp_path: Path
 ) -> None:
