@@ -35,7 +35,7 @@ class Scenario:
 
 def killed_executor(stage: Stage) -> Victims:
     """An executor is killed while it performs runs, when it has reported others and committed several times since."""
-    reported = stage.submit("wordy", list(range(10)) * 4, bytes=1_000)
+    reported = stage.submit("wordy", list(range(8)) * 5, bytes=1_000)
     await_executions(stage, reported, 1)
     cut = stage.submit("long", [3, 7], seconds=4.0)
     await_executions(stage, cut, 1, seconds=1.5)
@@ -56,7 +56,7 @@ def stopped_executor(stage: Stage, seconds: float) -> Victims:
 
 def killed_scheduler(stage: Stage) -> Victims:
     """A scheduler is killed as soon as it has committed submissions, of jobs that are not due yet."""
-    shards = [2, 5, 8, 11]
+    shards = [1, 3, 4, 6]
     stage.submit("quick", shards)
     await_committed(stage, shards)
     waiting = stage.submit("quick", shards, in_s=ACCEPTED_IN_S)
