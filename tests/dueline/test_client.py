@@ -66,7 +66,9 @@ def plain(count: int, **fields: Any) -> Iterator[Job]:
     return (Job(**{"executor_class": "command", "params": {"n": n}} | fields) for n in range(count))
 
 
-def test_a_submission_is_in_the_log_when_the_call_returns(client: Client, address: str) -> None:
+def test_a_submission_is_in_the_log_when_the_call_returns(
+    client: Client, address: str, servers: Servers
+) -> None:
     at = datetime(2030, 1, 1, tzinfo=UTC)
     job_id = client.submit(
         "command",
@@ -81,7 +83,7 @@ def test_a_submission_is_in_the_log_when_the_call_returns(client: Client, addres
     assert job_id == "nightly-report"
     assert submissions(address, [job_id])[job_id] == [
         (
-            shard_of(job_id, 16),
+            shard_of(job_id, servers.settings.partitions),
             Job(
                 executor_class="command",
                 params={"argv": ["/bin/date"]},

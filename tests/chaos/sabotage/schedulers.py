@@ -60,8 +60,19 @@ def wheel_kept() -> None:
     """Workers live through a rebalance, so that the shards which stay, nearly all as a rule, go on without a pause.
 
     One that comes back takes the next epoch, and goes on with the wheel that it has, as if nobody had owned the shard in
-    between. What others have accepted meanwhile is in no heap: the wheel passes over it, and its cursor too.
+    between. What others have accepted meanwhile is in no heap: the wheel passes over it, and its cursor too. Nor does it come
+    by the way of a fetch that was faster than the news of the rebalance, since a worker without trust in its shard takes nothing.
     """
+
+    def change_take(take: Callable[..., Any]) -> Callable[..., Any]:
+        async def take_if_trusted(self: PartitionedApp, message: Any) -> None:
+            worker: Any = self.workers.get(message.partition)
+            trusted = worker is None or worker._wheel is None or worker._may_emit()
+            if not trusted and worker._stored_at_s:
+                return
+            await take(self, message)
+
+        return take_if_trusted
 
     def change_revoked(_: object) -> Callable[..., Any]:
         async def commit_only(self: PartitionedApp, app: Any, revoked: Any, **_: Any) -> None:
@@ -84,6 +95,7 @@ def wheel_kept() -> None:
         worker._row = dataclasses.replace(worker._row, epoch=taken.epoch)
         worker.next_offset = None  # the consumer begins where the group has committed
 
+    replace(PartitionedApp, "_take", change_take)
     replace(PartitionedApp, "_revoked", change_revoked)
     replace(PartitionedApp, "_assigned", change_assigned)
     # Until the shard comes back, its wheel waits, with nothing stored.
