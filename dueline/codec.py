@@ -192,7 +192,7 @@ def _job(fields: Mapping[str, Any]) -> Job:
         priority=Priority(fields["priority"]),
         params=ReadParams(fields["params"]),
         triggers=tuple(_trigger(trigger) for trigger in fields["triggers"]),
-        retry=_retry(fields["retry"]),
+        retry=_retry(**fields["retry"]),
         timeout_s=fields["timeout_ms"] / 1000,
     )
 
@@ -249,7 +249,7 @@ def _ready_run(fields: Mapping[str, Any]) -> ReadyRun:
     values = {
         "priority": Priority(fields["priority"]),
         "params": ReadParams(fields["params"]),
-        "retry": _retry(fields["retry"]),
+        "retry": _retry(**fields["retry"]),
     }
     return ReadyRun(**(dict(fields) | values))
 
@@ -263,12 +263,8 @@ def _retry_fields(retry: Retry) -> dict[str, Any]:
     }
 
 
-def _retry(fields: Mapping[str, Any]) -> Retry:
-    return _retry_of(**fields)
-
-
 @lru_cache(1024)  # most jobs have one of a few policies
-def _retry_of(max_attempts: int, backoff_ms: int, factor: float, backoff_max_ms: int) -> Retry:
+def _retry(max_attempts: int, backoff_ms: int, factor: float, backoff_max_ms: int) -> Retry:
     return Retry(
         max_attempts=max_attempts,
         backoff_s=backoff_ms / 1000,

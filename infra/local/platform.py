@@ -54,11 +54,7 @@ class PlatformProcess:
         try:
             pid = int(self.ready_file.read_text())
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (
-            FileNotFoundError,
-            ProcessLookupError,
-            ValueError,
-        ):  # the latter but one: it ended while it was read
+        except (FileNotFoundError, ProcessLookupError, ValueError):  # it may end while this is read
             return None
         return pid if parent == self.supervisor.pid() else None
 

@@ -230,9 +230,9 @@ class Wheel:
                 )
             else:
                 await self._publish_new(emission, rows)
-            self.add(row for row in following if row.emit_ms >= self._claimed_ms)
+            self.add(row for row in following if not self.is_late(row))
             # Behind the cursor nobody would look for them: they belong to this emission.
-            waiting += self._take_in_hand(row for row in following if row.emit_ms < self._claimed_ms)
+            waiting += self._take_in_hand(row for row in following if self.is_late(row))
         emission.done = True
         # Not when it leaves the account: that may take the acknowledgement of every other row of the same instant.
         self._under_way -= emission.rows

@@ -57,14 +57,19 @@ async def test_what_came_while_a_batch_was_handled_is_the_next_batch() -> None:
     await worker.stop()
 
 
-async def test_a_worker_without_a_turn_gathers_until_it_has_one() -> None:
-    under_way: set[int] = set()
+async def one_of_two_begun(turns: asyncio.Semaphore, under_way: set[int]) -> tuple[Recording, Recording]:
+    """Two workers, the first of which has the one turn there is."""
     first, second = (Recording(partition, under_way) for partition in (0, 1))
-    turns = asyncio.Semaphore(1)
     for worker in (first, second):
         worker.start(turns, failed)
     await first.offer(message(0))
     await first.begun.wait()
+    return first, second
+
+
+async def test_a_worker_without_a_turn_gathers_until_it_has_one() -> None:
+    turns = asyncio.Semaphore(1)
+    first, second = await one_of_two_begun(turns, set())
     await second.offer(message(0))
     await asyncio.sleep(0)
     await second.offer(message(1))
@@ -78,13 +83,8 @@ async def test_a_worker_without_a_turn_gathers_until_it_has_one() -> None:
 
 
 async def test_a_turn_that_does_not_end_holds_nobody_up_for_ever() -> None:
-    under_way: set[int] = set()
-    stuck, other = (Recording(partition, under_way) for partition in (0, 1))
-    turns = asyncio.Semaphore(1)
-    for worker in (stuck, other):
-        worker.start(turns, failed)
-    await stuck.offer(message(0))
-    await stuck.begun.wait()
+    turns, under_way = asyncio.Semaphore(1), set[int]()
+    stuck, other = await one_of_two_begun(turns, under_way)
     other.go_on.set()
     await other.offer(message(0))
     await other.idle.wait()
