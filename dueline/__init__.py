@@ -5,7 +5,7 @@ Kafka, and nothing of Cassandra or of the processes of the platform. Its modules
 
     errors, clock, states     words without behaviour
     ids, cron, calendars,
-    triggers, job             what a job is
+    triggers, policies, job   what a job is
     runs, commands            what becomes of it
     address                   where it lives
     contracts, json_form, codec    its form on the wire
@@ -21,14 +21,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dueline.calendars import Calendar
     from dueline.client import AsyncClient, Client
+    from dueline.commands import Action
     from dueline.errors import DuelineError, InvalidJob, NotAccepted, NotFound, Unavailable
-    from dueline.job import Job, Priority, Retry
+    from dueline.job import Job, Priority
+    from dueline.policies import IfExists, Missed, Overlap, Retry
     from dueline.registry import Failed, Run, executor_class
     from dueline.triggers import Cron, Every, Once
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Action": "commands",
     "AsyncClient": "client",
     "Calendar": "calendars",
     "Client": "client",
@@ -38,9 +41,12 @@ _HOMES = {
     "NotAccepted": "errors",
     "NotFound": "errors",
     "Unavailable": "errors",
+    "IfExists": "policies",
     "Job": "job",
+    "Missed": "policies",
+    "Overlap": "policies",
     "Priority": "job",
-    "Retry": "job",
+    "Retry": "policies",
     "Run": "registry",
     "executor_class": "registry",
     "Cron": "triggers",
@@ -49,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Action",
     "AsyncClient",
     "Calendar",
     "Client",
@@ -56,11 +63,14 @@ __all__ = [
     "DuelineError",
     "Every",
     "Failed",
+    "IfExists",
     "InvalidJob",
     "Job",
+    "Missed",
     "NotAccepted",
     "NotFound",
     "Once",
+    "Overlap",
     "Priority",
     "Retry",
     "Run",

@@ -27,8 +27,9 @@ from dueline.codec import SUBMISSION_LENGTH_MAX, encode, job_fields
 from dueline.delivery import DELIVERY_MAX_S, Batch, Delivery, Flow, Waker
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
 from dueline.ids import IdGenerator
-from dueline.job import TIMEOUT_MAX_S, Job, Priority, Retry
+from dueline.job import TIMEOUT_MAX_S, Job, Priority
 from dueline.json_form import priority_from_text
+from dueline.policies import Retry
 from dueline.triggers import Once, Trigger
 
 BOOTSTRAP_DEFAULT = "127.0.0.1:9092"

@@ -16,12 +16,13 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from dueline.calendars import Calendar
 from dueline.clock import from_ms, to_ms
-from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.commands import Action, CancelOrder, ControlCommand, RetryCommand
 from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.ids import is_generated, is_name
-from dueline.job import Job, Priority, ReadParams, Retry, params_text
-from dueline.json_form import calendar_from_json, job_from_json
+from dueline.job import Job, Priority, ReadParams, params_text
+from dueline.json_form import calendar_from_json, command_from_json, job_from_json
+from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
@@ -56,6 +57,10 @@ def decode_submission(data: bytes) -> Submission:
             raise UndecodableRecord(f"not valid JSON: {error}") from error
         if "calendar" in source:
             return calendar_from_json(source)
+        if "action" in source:
+            command = command_from_json(source)
+            _require_id("id", command.job_id)
+            return command
         job = job_from_json(source)
         params_text(job.params)  # JSON's reader lets through what its writer refuses, such as NaN
         return job
@@ -112,8 +117,23 @@ def encode_retry_command(command: RetryCommand) -> bytes:
 
 
 def encode_control_command(command: ControlCommand) -> bytes:
-    fields = {"job_id": command.job_id, "action": command.action.value, "note": command.note}
-    return encode("ControlCommand", fields)
+    fields = {name: getattr(command, name) for name in ControlCommand.__slots__}
+    return encode(
+        "ControlCommand", fields | {"action": command.action.value, "fields": params_text(command.fields)}
+    )
+
+
+def encode_cancel_order(order: CancelOrder) -> bytes:
+    ends = {f"ready_{priority.value}": order.ready[priority] for priority in Priority}
+    return encode(
+        "CancelOrder", {"job_id": order.job_id, "version": order.version, "reason": order.reason} | ends
+    )
+
+
+def decode_cancel_order(data: bytes) -> CancelOrder:
+    fields = _fields_of("CancelOrder", data)
+    ready = {priority: fields.pop(f"ready_{priority.value}") for priority in Priority}
+    return CancelOrder(**fields, ready=ready)
 
 
 def encode_ready_run(run: ReadyRun) -> bytes:
@@ -181,6 +201,12 @@ def job_fields(job: Job) -> dict[str, Any]:
         "triggers": [_trigger_fields(trigger) for trigger in job.triggers],
         "retry": _retry_fields(job.retry),
         "timeout_ms": round(job.timeout_s * 1000),
+        "missed": job.missed.value,
+        "catch_up_ms": round(job.catch_up_s * 1000),
+        "overlap": job.overlap and job.overlap.value,
+        "start_within_ms": _ms(job.start_within_s),
+        "end_within_ms": _ms(job.end_within_s),
+        "if_exists": job.if_exists.value,
     }
 
 
@@ -192,8 +218,14 @@ def _job(fields: Mapping[str, Any]) -> Job:
         priority=Priority(fields["priority"]),
         params=ReadParams(fields["params"]),
         triggers=tuple(_trigger(trigger) for trigger in fields["triggers"]),
-        retry=_retry(**fields["retry"]),
+        retry=_retry_of(fields["retry"]),
         timeout_s=fields["timeout_ms"] / 1000,
+        missed=Missed(fields["missed"]),
+        catch_up_s=fields["catch_up_ms"] / 1000,
+        overlap=None if fields["overlap"] is None else Overlap(fields["overlap"]),
+        start_within_s=_s(fields["start_within_ms"]),
+        end_within_s=_s(fields["end_within_ms"]),
+        if_exists=IfExists(fields["if_exists"]),
     )
 
 
@@ -210,7 +242,8 @@ def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
 
 def _control_command(fields: Mapping[str, Any]) -> ControlCommand:
     _require_id("job_id", fields["job_id"])
-    return ControlCommand(job_id=fields["job_id"], action=Action(fields["action"]), note=fields["note"])
+    values = {"action": Action(fields["action"]), "fields": ReadParams(fields["fields"])}
+    return ControlCommand(**dict(fields) | values)
 
 
 def _require_id(field: str, text: str) -> None:
@@ -242,6 +275,9 @@ def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
         "recurring": run.recurring,
         "failures": run.failures,
         "crashes": run.crashes,
+        "overlap": run.overlap.value,
+        "start_by_ms": run.start_by_ms,
+        "end_by_ms": run.end_by_ms,
     }
 
 
@@ -249,28 +285,60 @@ def _ready_run(fields: Mapping[str, Any]) -> ReadyRun:
     values = {
         "priority": Priority(fields["priority"]),
         "params": ReadParams(fields["params"]),
-        "retry": _retry(**fields["retry"]),
+        "retry": _retry_of(fields["retry"]),
+        "overlap": Overlap(fields["overlap"]),
     }
     return ReadyRun(**(dict(fields) | values))
 
 
-def _retry_fields(retry: Retry) -> dict[str, Any]:
+@lru_cache(1024)  # most jobs have one of a few policies
+def _retry_fields(retry: Retry) -> Mapping[str, Any]:
     return {
         "max_attempts": retry.max_attempts,
         "backoff_ms": round(retry.backoff_s * 1000),
         "factor": retry.factor,
         "backoff_max_ms": round(retry.backoff_max_s * 1000),
+        "step_ms": round(retry.step_s * 1000),
+        "pauses_ms": [round(pause_s * 1000) for pause_s in retry.pauses_s],
+        "jitter": retry.jitter,
+        "give_up_on": list(retry.give_up_on),
     }
 
 
-@lru_cache(1024)  # most jobs have one of a few policies
-def _retry(max_attempts: int, backoff_ms: int, factor: float, backoff_max_ms: int) -> Retry:
+def _retry_of(fields: Mapping[str, Any]) -> Retry:
+    lists = {"pauses_ms": tuple(fields["pauses_ms"]), "give_up_on": tuple(fields["give_up_on"])}
+    return _retry(**dict(fields) | lists)
+
+
+@lru_cache(1024)
+def _retry(
+    max_attempts: int,
+    backoff_ms: int,
+    factor: float,
+    backoff_max_ms: int,
+    step_ms: int,
+    pauses_ms: tuple[int, ...],
+    jitter: float,
+    give_up_on: tuple[str, ...],
+) -> Retry:
     return Retry(
         max_attempts=max_attempts,
         backoff_s=backoff_ms / 1000,
         factor=factor,
         backoff_max_s=backoff_max_ms / 1000,
+        step_s=step_ms / 1000,
+        pauses_s=tuple(pause_ms / 1000 for pause_ms in pauses_ms),
+        jitter=jitter,
+        give_up_on=give_up_on,
     )
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _s(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 def _trigger_fields(trigger: Trigger) -> tuple[str, dict[str, Any]]:

@@ -1,9 +1,15 @@
-"""What else than jobs can be asked for on `jobs.submissions`."""
+"""What else than jobs can be asked for on `jobs.submissions`, and what the scheduler passes on of it to the executors."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
+from dueline.errors import InvalidJob
+from dueline.job import Priority
 from dueline.runs import ReadyRun
+
+NOTE_LENGTH_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +23,55 @@ class RetryCommand:
 
 
 class Action(StrEnum):
+    """What can be asked of a job that there is."""
+
+    #: No run of it starts any more, and what runs is ended.
     CANCEL = "cancel"
+    #: Runs that become due from now on wait until it is resumed.
     PAUSE = "pause"
+    #: It goes on; what was missed meanwhile is for its policy to say. A cancelled job starts anew.
     RESUME = "resume"
+    #: A run besides those of its triggers, due now.
+    RUN = "run"
+    #: The job gets new values for some of its fields.
+    CHANGE = "change"
+    #: The due times of a span that have no run, or one that was left out, are run.
+    BACKFILL = "backfill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlCommand:
-    """Changes what becomes of a job. The contract stands; the scheduler refuses such commands until it obeys them."""
+    """Changes what becomes of a job."""
 
     job_id: str
     action: Action
     #: Why, for people.
     note: str = ""
+    #: Of a change: the new values, as in the JSON form of a job; None for one stands for its default.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    #: Of a backfill: the first and the last due time, in ms.
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.note, str) or len(self.note) > NOTE_LENGTH_MAX:
+            raise InvalidJob("note", f"must be a text of at most {NOTE_LENGTH_MAX} characters")
+        if bool(self.fields) is not (self.action is Action.CHANGE):
+            raise InvalidJob("fields", "a change, and nothing else, has fields: the new values by name")
+        span = (self.start_ms, self.end_ms)
+        if (None not in span) is not (self.action is Action.BACKFILL) or span.count(None) == 1:
+            raise InvalidJob("start", "a backfill, and nothing else, has a start and an end")
+        if self.start_ms is not None and self.end_ms is not None and self.end_ms < self.start_ms:
+            raise InvalidJob("end", "the end is before the start")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelOrder:
+    """Tells the owner of a shard's runs that a job was cancelled. Published on `jobs.control`, which is never paused."""
+
+    job_id: str
+    #: The submissions offset of the cancel: it is for runs of lower versions.
+    version: int
+    reason: str
+    #: The ends of the shard's ready partitions, in which such runs lie below: later there are none.
+    ready: Mapping[Priority, int]

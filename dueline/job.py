@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,16 +14,18 @@ from dueline.clock import from_ms, to_ms
 from dueline.cron import next_fire_ms
 from dueline.errors import InvalidJob
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
+from dueline.policies import IfExists, Missed, Overlap, Retry, require_number
 from dueline.triggers import Cron, Every, Once, Trigger
 
 TIMEOUT_MAX_S = 300.0
-ATTEMPTS_MAX = 100
+#: As far back as missed due times are ever run.
+CATCH_UP_MAX_S = 366 * 24 * 3600.0
 TRIGGERS = (Once, Every, Cron)
 TRIGGERS_MAX = 16
-BACKOFF_MAX_S = 24 * 3600.0
 #: Due times further away than this are refused: more likely a mistake of units than a plan.
 HORIZON_MS = 10 * 366 * 24 * 3600 * 1000
 _ONE_MS = timedelta(milliseconds=1)
+_POLICIES: tuple[tuple[str, type[StrEnum]], ...] = (("missed", Missed), ("if_exists", IfExists))
 
 
 class Priority(StrEnum):
@@ -33,45 +34,6 @@ class Priority(StrEnum):
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """What follows a failed attempt: up to `max_attempts` in all, each after a longer pause than the one before.
-
-    Attempts that were interrupted, or whose process died by itself, don't count. The pause after failure n is
-    `backoff_s * factor ** (n - 1)`, at most `backoff_max_s`, and up to a fifth of it longer by chance, so that what failed
-    together does not come back together.
-    """
-
-    #: The attempts that may fail, the first included: 1 means no retry.
-    max_attempts: int = 1
-    #: The pause before the second attempt, in seconds.
-    backoff_s: float = 1.0
-    #: What each pause is longer than the one before, as a factor.
-    factor: float = 2.0
-    #: The longest pause, in seconds.
-    backoff_max_s: float = 300.0
-
-    def __post_init__(self) -> None:
-        _require_number("retry.max_attempts", self.max_attempts, 1, ATTEMPTS_MAX, whole=True)
-        _require_number("retry.backoff_s", self.backoff_s, 0, BACKOFF_MAX_S)
-        _require_number("retry.factor", self.factor, 1, 100)
-        _require_number("retry.backoff_max_s", self.backoff_max_s, 0, BACKOFF_MAX_S)
-
-    def pause_ms(self, failures: int, chance: float | None = None) -> int | None:
-        """Milliseconds between a run's failure number `failures` (from 1) and its next attempt; None after the last.
-
-        `chance` in [0, 1) takes the place of the random number.
-        """
-        return None if failures >= self.max_attempts else self.backoff_ms(failures, chance)
-
-    def backoff_ms(self, failures: int, chance: float | None = None) -> int:
-        """How long that pause is, however many attempts there may be."""
-        exponent = min(failures - 1, 64)  # beyond that every factor above 1 has reached the longest pause
-        pause_s = min(self.backoff_s * self.factor**exponent, self.backoff_max_s)
-        jitter = random.random() if chance is None else chance
-        return int(pause_s * (1 + jitter / 5) * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +54,19 @@ class Job:
     retry: Retry = field(default_factory=Retry)
     #: After this many seconds an attempt is ended, its process tree included.
     timeout_s: float = TIMEOUT_MAX_S
+    #: What becomes of the due times of a recurring job that were missed; those of a single instant are always run.
+    missed: Missed = Missed.LATEST
+    #: What was missed longer ago than this many seconds is MISSED, whatever that says.
+    catch_up_s: float = CATCH_UP_MAX_S
+    #: What becomes of a run while the one before is performed; None: `queue_one` for recurring jobs that don't want all that they
+    #: missed, and else `queue_all`.
+    overlap: Overlap | None = None
+    #: A run that can't start so many seconds after its due time is MISSED; None for no such limit.
+    start_within_s: float | None = None
+    #: A run ends, all its attempts included, so many seconds after its due time; None for no such limit.
+    end_within_s: float | None = None
+    #: What this submission asks for if there is such a job with another definition; no part of the definition.
+    if_exists: IfExists = IfExists.REPLACE
 
     def __post_init__(self) -> None:
         _require_text("executor_class", self.executor_class, 1)
@@ -113,12 +88,28 @@ class Job:
         if len(self.triggers) > TRIGGERS_MAX:
             raise InvalidJob("triggers", f"there are {len(self.triggers)}; a job has at most {TRIGGERS_MAX}")
         _require_pace(self.triggers)
-        _require_number("timeout_s", self.timeout_s, 0.001, TIMEOUT_MAX_S)
+        require_number("timeout_s", self.timeout_s, 0.001, TIMEOUT_MAX_S)
+        for field_name, kind in _POLICIES:
+            if not isinstance(value := getattr(self, field_name), kind):
+                raise InvalidJob(field_name, f"{value!r:.80} is not one of {', '.join(kind)}")
+        if self.overlap is not None and not isinstance(self.overlap, Overlap):
+            raise InvalidJob("overlap", f"{self.overlap!r:.80} is not one of {', '.join(Overlap)}")
+        require_number("catch_up_s", self.catch_up_s, 0, CATCH_UP_MAX_S)
+        for field_name in ("start_within_s", "end_within_s"):
+            if (limit_s := getattr(self, field_name)) is not None:
+                require_number(field_name, limit_s, 0.001, CATCH_UP_MAX_S)
 
     @property
     def recurring(self) -> bool:
         """Whether the job can have more than one run."""
         return len(self.triggers) > 1 or not all(isinstance(t, Once) for t in self.triggers)
+
+    @property
+    def overlap_policy(self) -> Overlap:
+        """What becomes of a run while the one before is performed."""
+        if self.overlap is not None:
+            return self.overlap
+        return Overlap.QUEUE_ONE if self.recurring and self.missed is not Missed.ALL else Overlap.QUEUE_ALL
 
     def anchored(self, accepted_ms: int) -> "Job":
         """The job with what its triggers leave open taken from the time of its acceptance, in ms."""
@@ -275,11 +266,3 @@ def _require_text(field_name: str, value: object, length_min: int) -> None:
         raise InvalidJob(
             field_name, f"{value!r:.80} holds half a surrogate pair, which is no text"
         ) from error
-
-
-def _require_number(field_name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise InvalidJob(
-            field_name, f"{value!r:.80} must be a {'whole ' if whole else ''}number from {low:g} to {high:g}"
-        )

@@ -8,18 +8,30 @@ list where `trigger` takes one. An interval or a cron expression may also have `
 list of names of calendars. A calendar is a submission of its own:
 
     {"calendar": "holidays-de", "dates": ["2030-12-25", "2030-12-26"], "time_zone": "Europe/Berlin"}
+
+And so is what is asked of a job that there is, by its id:
+
+    {"action": "pause", "id": "nightly-report", "note": "the disk is full"}
+    {"action": "change", "id": "nightly-report", "fields": {"priority": "low"}}
+    {"action": "backfill", "id": "nightly-report", "start": "2030-01-01T00:00Z", "end": "2030-01-31T00:00Z"}
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from dueline.calendars import Calendar
+from dueline.clock import to_ms
+from dueline.commands import Action, ControlCommand
 from dueline.errors import InvalidJob
-from dueline.job import Job, Priority, Retry
+from dueline.job import Job, Priority
+from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.triggers import Cron, Every, Once, Trigger
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 _JOB_FIELDS = (
     "id",
@@ -31,7 +43,15 @@ _JOB_FIELDS = (
     "triggers",
     "retry",
     "timeout_s",
+    "missed",
+    "catch_up_s",
+    "overlap",
+    "start_within_s",
+    "end_within_s",
+    "if_exists",
 )
+_KINDS: Mapping[str, type[StrEnum]] = {"missed": Missed, "overlap": Overlap, "if_exists": IfExists}
+_COMMAND_FIELDS = ("action", "id", "note", "fields", "start", "end")
 _RETRY_FIELDS = tuple(field.name for field in fields(Retry))
 _TRIGGER_FIELDS = {
     "at": ("at",),
@@ -57,8 +77,12 @@ def job_from_json(source: object) -> Job:
     fields_given = {name: value for name, value in fields_given.items() if value is not None}
     if "priority" in fields_given:
         fields_given["priority"] = priority_from_text(fields_given["priority"])
+    for name in _KINDS.keys() & fields_given.keys():
+        fields_given[name] = _one_of(name, _KINDS[name], fields_given[name])
     if "retry" in fields_given:
-        fields_given["retry"] = Retry(**_object("retry", fields_given["retry"], _RETRY_FIELDS))
+        retry = dict(_object("retry", fields_given["retry"], _RETRY_FIELDS))
+        lists = {name: tuple(value) for name, value in retry.items() if isinstance(value, list)}
+        fields_given["retry"] = Retry(**retry | lists)
     return Job(**fields_given)
 
 
@@ -71,9 +95,44 @@ def job_to_json(job: Job) -> dict[str, Any]:
         "priority": job.priority.value,
         "params": dict(job.params),
         "triggers": [trigger_to_json(trigger) for trigger in job.triggers],
-        "retry": {name: getattr(job.retry, name) for name in _RETRY_FIELDS},
+        "retry": {name: _listed(getattr(job.retry, name)) for name in _RETRY_FIELDS},
         "timeout_s": job.timeout_s,
+        "missed": job.missed.value,
+        "catch_up_s": job.catch_up_s,
+        "overlap": job.overlap and job.overlap.value,
+        "start_within_s": job.start_within_s,
+        "end_within_s": job.end_within_s,
+        "if_exists": job.if_exists.value,
     }
+
+
+def changed_job(job: Job, fields_given: Mapping[str, Any]) -> Job:
+    """The job with some of its fields changed, as in its JSON form. Raises InvalidJob."""
+    form = job_to_json(job)
+    _object("submission", fields_given, [name for name in _JOB_FIELDS if name not in ("id", "if_exists")])
+    if "trigger" in fields_given:
+        del form["triggers"]
+    return job_from_json(form | dict(fields_given))
+
+
+def command_from_json(source: object) -> ControlCommand:
+    """What a parsed JSON value asks of a job. Raises InvalidJob, which names the field and the remedy."""
+    given = {n: v for n, v in _object("submission", source, _COMMAND_FIELDS).items() if v is not None}
+    action = _one_of("action", Action, given.get("action"))
+    fields_given = given.get("fields", {})
+    if not isinstance(fields_given, Mapping):
+        raise InvalidJob("fields", 'must be an object of new values, such as {"priority": "high"}')
+    start_ms, end_ms = (
+        to_ms(_moment(name, given[name])) if name in given else None for name in ("start", "end")
+    )
+    return ControlCommand(
+        job_id=given.get("id", ""),
+        action=Action(action),
+        note=given.get("note", ""),
+        fields=fields_given,
+        start_ms=start_ms,
+        end_ms=end_ms,
+    )
 
 
 def trigger_from_json(source: object) -> Trigger:
@@ -124,10 +183,18 @@ def calendar_to_json(calendar: Calendar) -> dict[str, Any]:
 
 
 def priority_from_text(text: object) -> Priority:
+    return _one_of("priority", Priority, text)
+
+
+def _one_of(field: str, kind: type[_Kind], text: object) -> _Kind:
     try:
-        return Priority(text)  # type: ignore[arg-type]
+        return kind(text)  # type: ignore[arg-type]
     except ValueError:
-        raise InvalidJob("priority", f"{text!r} is not one of {', '.join(Priority)}") from None
+        raise InvalidJob(field, f"{text!r:.80} is not one of {', '.join(kind)}") from None
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _object(field: str, source: object, known: Collection[str]) -> Mapping[str, Any]:

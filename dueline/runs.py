@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dueline.ids import run_id
-from dueline.job import Priority, Retry
+from dueline.job import Priority
+from dueline.policies import TIMEOUT_KIND, Overlap, Retry
 from dueline.states import AttemptState, RunState, run_state_after
 
 #: What names one try of one run, everywhere: the run id and the attempt, from 1.
@@ -39,6 +40,12 @@ class ReadyRun:
     failures: int = 0
     #: How many attempts before this one have ended by the death of their own process.
     crashes: int = 0
+    #: What becomes of it if another run of its job is performed when its turn comes.
+    overlap: Overlap = Overlap.QUEUE_ALL
+    #: After this time its first attempt starts no more, and the run is MISSED; None for no such limit.
+    start_by_ms: int | None = None
+    #: After this time nothing of it is performed any more; None for no such limit.
+    end_by_ms: int | None = None
 
     @property
     def run_id(self) -> str:
@@ -47,6 +54,29 @@ class ReadyRun:
     @property
     def key(self) -> RunKey:
         return self.run_id, self.attempt
+
+    def expired(self, now_ms: int) -> str | None:
+        """Why it is not worth starting any more, if it isn't."""
+        if self.attempt == 1 and self.start_by_ms is not None and now_ms > self.start_by_ms:
+            return f"it could not start within {(self.start_by_ms - self.due_ms) / 1000:g} s of its due time"
+        if self.end_by_ms is not None and now_ms >= self.end_by_ms:
+            return f"it could not end within {(self.end_by_ms - self.due_ms) / 1000:g} s of its due time"
+        return None
+
+    def unstarted(self, state: AttemptState, reason: str, at_ms: int) -> "RunEvent":
+        """The end of an attempt that was never handed to an executor."""
+        return RunEvent(
+            job_id=self.job_id,
+            due_ms=self.due_ms,
+            attempt=self.attempt,
+            version=self.version,
+            state=state,
+            at_ms=at_ms,
+            executor_class=self.executor_class,
+            priority=self.priority,
+            recurring=self.recurring,
+            reason=reason,
+        )
 
     def after(
         self, state: AttemptState, ended_ms: int, *, final: bool = False, retry_ms: int | None = None
@@ -61,13 +91,14 @@ class ReadyRun:
         failures, crashes, pause_ms = self.failures, self.crashes, None
         if state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
             failures += 1
+            final = final or (state is AttemptState.TIMED_OUT and TIMEOUT_KIND in self.retry.give_up_on)
             pause_ms = None if final else self.retry.pause_ms(failures)
             if pause_ms is not None and retry_ms is not None:
                 pause_ms = max(0, retry_ms - ended_ms)
         elif state is AttemptState.CRASHED:
             crashes += 1
             pause_ms = self.retry.backoff_ms(crashes) if crashes < CRASHES_MAX else None
-        if pause_ms is None:
+        if pause_ms is None or (self.end_by_ms is not None and ended_ms + pause_ms >= self.end_by_ms):
             return None
         return replace(
             self,

@@ -13,8 +13,9 @@ from dueline.client import Client
 from dueline.clock import SystemClock, from_ms
 from dueline.codec import SUBMISSION_LENGTH_MAX, encode_job
 from dueline.errors import DuelineError, InvalidJob, SomeNotAccepted
-from dueline.job import Job, Priority, Retry
+from dueline.job import Job, Priority
 from dueline.json_form import job_from_json
+from dueline.policies import Retry
 from dueline.triggers import Cron, Every, Once, Trigger
 from infra.settings import Settings
 from producers.cli.fields import Duration, Instant, JsonObject, Param, within_option

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dueline.job import Job, Priority, Retry
+from dueline.job import Job, Priority
+from dueline.policies import Retry
 from dueline.states import JobState, RunState
 from dueline.triggers import Cron, Every, Once, Trigger
 

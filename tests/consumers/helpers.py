@@ -10,7 +10,8 @@ from typing import Any
 from consumers.cage import Protection, is_allowed
 from consumers.slots import Outcome, SlotPool
 from dueline.codec import encode_ready_run
-from dueline.job import Priority, Retry
+from dueline.job import Priority
+from dueline.policies import Retry
 from dueline.runs import ReadyRun
 
 #: What the tests of slots are repeated with. Containers often allow the last one alone.

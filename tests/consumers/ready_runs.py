@@ -3,7 +3,8 @@
 from consumers.backlog import Taken
 from consumers.findings import NOTHING, Past
 from dueline.address import READY
-from dueline.job import Priority, Retry
+from dueline.job import Priority
+from dueline.policies import Retry
 from dueline.runs import ReadyRun
 
 

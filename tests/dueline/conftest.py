@@ -6,9 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from dueline.calendars import Calendar
-from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.commands import Action, CancelOrder, ControlCommand, RetryCommand
 from dueline.ids import IdGenerator
-from dueline.job import Job, Priority, Retry
+from dueline.job import Job, Priority
+from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once
@@ -75,8 +76,13 @@ retries = st.builds(
     max_attempts=st.integers(1, 100),
     backoff_s=pauses_s,
     factor=st.floats(1, 100),
+    step_s=pauses_s,
     backoff_max_s=pauses_s,
+    pauses_s=st.lists(pauses_s, max_size=4).map(tuple),
+    jitter=st.floats(0, 1),
+    give_up_on=st.lists(st.sampled_from(("ValueError", "timeout", "_Mine")), max_size=2).map(tuple),
 )
+limits_s = st.none() | st.integers(1, 300_000).map(lambda ms: ms / 1000)
 jobs = st.builds(
     Job,
     executor_class=st.text(min_size=1, max_size=40),
@@ -89,6 +95,12 @@ jobs = st.builds(
     | st.lists(onces | intervals(3000) | crons, max_size=3).map(tuple),
     retry=retries,
     timeout_s=st.integers(1, 300_000).map(lambda ms: ms / 1000),
+    missed=st.sampled_from(Missed),
+    catch_up_s=pauses_s,
+    overlap=st.none() | st.sampled_from(Overlap),
+    start_within_s=limits_s,
+    end_within_s=limits_s,
+    if_exists=st.sampled_from(IfExists),
 )
 ready_runs = st.builds(
     ReadyRun,
@@ -104,6 +116,9 @@ ready_runs = st.builds(
     retry=retries,
     name=texts,
     recurring=st.booleans(),
+    overlap=st.sampled_from(Overlap),
+    start_by_ms=st.none() | instants,
+    end_by_ms=st.none() | instants,
 )
 some_ms = st.none() | longs
 states = st.sampled_from(AttemptState)
@@ -118,8 +133,28 @@ st.register_type_strategy(ReadyRun, ready_runs)
 st.register_type_strategy(
     RetryCommand, ready_runs.map(lambda run: RetryCommand(follows=run.attempt - 1, run=run))
 )
+plain_actions = st.sampled_from(sorted(set(Action) - {Action.CHANGE, Action.BACKFILL}))
 st.register_type_strategy(
-    ControlCommand, st.builds(ControlCommand, job_id=ids, action=st.sampled_from(Action), note=texts)
+    ControlCommand,
+    st.builds(ControlCommand, job_id=ids, action=plain_actions, note=texts)
+    | st.builds(ControlCommand, job_id=ids, action=st.just(Action.CHANGE), fields=params.filter(bool), note=texts)
+    | st.builds(
+        lambda job_id, span: ControlCommand(
+            job_id=job_id, action=Action.BACKFILL, start_ms=min(span), end_ms=max(span)
+        ),
+        ids,
+        st.tuples(instants, instants),
+    ),
+)
+st.register_type_strategy(
+    CancelOrder,
+    st.builds(
+        CancelOrder,
+        job_id=ids,
+        version=longs,
+        reason=texts,
+        ready=st.fixed_dictionaries(dict.fromkeys(Priority, longs)),
+    ),
 )
 st.register_type_strategy(
     RunEvent,

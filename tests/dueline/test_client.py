@@ -20,7 +20,8 @@ from dueline.clock import ManualClock
 from dueline.codec import decode_submission
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
 from dueline.ids import generated_at_ms, is_generated
-from dueline.job import Job, Priority, Retry
+from dueline.job import Job, Priority
+from dueline.policies import Retry
 from dueline.triggers import Cron, Every, Once
 from tests.conftest import Servers
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dueline import codec
 from dueline.calendars import Calendar
 from dueline.codec import SUBMISSION_LENGTH_MAX, decode_submission
-from dueline.commands import ControlCommand, RetryCommand
+from dueline.commands import CancelOrder, ControlCommand, RetryCommand
 from dueline.contracts import all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.job import Job
@@ -62,6 +62,11 @@ def test_a_retry_command_survives(command: RetryCommand) -> None:
 @given(st.from_type(ControlCommand))
 def test_a_control_command_survives(command: ControlCommand) -> None:
     assert decode_submission(codec.encode_control_command(command)) == command
+
+
+@given(st.from_type(CancelOrder))
+def test_a_cancel_order_survives(order: CancelOrder) -> None:
+    assert codec.decode_cancel_order(codec.encode_cancel_order(order)) == order
 
 
 @given(st.from_type(ReadyRun))
@@ -279,7 +284,7 @@ def test_lengths_in_a_body_reserve_no_memory() -> None:
 )
 def test_a_retry_command_that_makes_no_sense_is_refused(change: dict[str, Any], field: str) -> None:
     run = codec.job_fields(PLAIN) | {"job_id": "a", "due_ms": 1, "emit_ms": 2, "attempt": 2, "version": 0}
-    del run["id"], run["triggers"]
+    del run["id"], run["triggers"], run["overlap"]
     fields = {"follows": change.pop("follows", 1), "run": run | {"recurring": False} | change}
     with pytest.raises(InvalidJob) as refusal:
         decode_submission(codec.encode("RetryCommand", fields))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dueline.clock import from_ms
 from dueline.errors import InvalidJob
-from dueline.job import Job, Retry, params_text
+from dueline.job import Job, params_text
 from dueline.json_form import job_from_json, job_to_json
+from dueline.policies import Retry
 from dueline.triggers import Cron, Every, Once
 
 NOW_MS = 1_800_000_000_000
@@ -85,8 +86,29 @@ def test_pauses_grow_up_to_their_limit(retry: Retry, chance: float) -> None:
     pauses = [retry.pause_ms(attempt, chance) for attempt in range(1, 102)]
     assert pauses[retry.max_attempts - 1 :] == [None] * (102 - retry.max_attempts)
     given_pauses = [pause for pause in pauses if pause is not None]
-    assert given_pauses == sorted(given_pauses)
-    assert all(0 <= pause <= retry.backoff_max_s * 1200 + 1 for pause in given_pauses)
+    if retry.pauses_s:
+        listed = [*retry.pauses_s, *retry.pauses_s[-1:] * 100][: len(given_pauses)]
+        assert given_pauses == [int(pause_s * (1 + chance * retry.jitter) * 1000) for pause_s in listed]
+    else:
+        assert given_pauses == sorted(given_pauses)
+        assert all(
+            0 <= pause <= retry.backoff_max_s * (1 + retry.jitter) * 1000 + 1 for pause in given_pauses
+        )
+
+
+@pytest.mark.parametrize(
+    ("retry", "pauses_s"),
+    [
+        (Retry(max_attempts=5, backoff_s=2, factor=1), [2, 2, 2, 2]),
+        (Retry(max_attempts=5, backoff_s=2, factor=1, step_s=60), [2, 62, 122, 182]),
+        (Retry(max_attempts=5, backoff_s=2), [2, 4, 8, 16]),
+        (Retry(max_attempts=5, backoff_s=200), [200, 300, 300, 300]),
+        (Retry(max_attempts=5, pauses_s=(1, 60)), [1, 60, 60, 60]),
+    ],
+)
+def test_the_kinds_of_backoff(retry: Retry, pauses_s: list[int]) -> None:
+    assert [retry.pause_ms(failure, 0.0) for failure in range(1, 5)] == [s * 1000 for s in pauses_s]
+    assert retry.pause_ms(5) is None
 
 
 def test_a_job_without_a_trigger_is_due_at_its_acceptance() -> None:

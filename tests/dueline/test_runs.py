@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dueline.job import Priority, Retry
+from dueline.job import Priority
+from dueline.policies import Retry
 from dueline.runs import CRASHES_MAX, OwnerStarted, ReadyRun, RunEvent, Succession
 from dueline.states import AttemptState
 
@@ -93,7 +94,7 @@ def test_a_repeat_after_an_interruption_uses_no_retry() -> None:
 
 @given(st.from_type(Retry), st.lists(st.sampled_from([FAILED, TIMED_OUT, CRASHED]), max_size=110))
 def test_a_run_ends_with_its_last_failure_or_its_third_crash(retry: Retry, ends: list[AttemptState]) -> None:
-    run, failures, crashes = replace(RUN, retry=retry), 0, 0
+    run, failures, crashes = replace(RUN, retry=replace(retry, give_up_on=())), 0, 0
     for state in ends:
         crashes += state is CRASHED
         failures += state is not CRASHED
@@ -117,3 +118,24 @@ def test_a_failed_run_may_want_no_further_attempt_or_its_next_one_at_a_time() ->
 
 def test_nothing_follows_upon_a_success() -> None:
     assert RUN.after(AttemptState.SUCCEEDED, 0) is None
+
+
+def test_no_attempt_follows_on_a_timeout_that_the_policy_gives_up_on() -> None:
+    run = replace(RUN, retry=Retry(max_attempts=3, give_up_on=("timeout",)))
+    assert run.after(TIMED_OUT, 0) is None
+    assert run.after(FAILED, 0) is not None
+
+
+def test_no_attempt_follows_beyond_the_end_of_the_run() -> None:
+    run = replace(RUN, retry=Retry(max_attempts=3, backoff_s=10, jitter=0), end_by_ms=RUN.due_ms + 60_000)
+    assert run.after(FAILED, RUN.due_ms + 49_000) is not None
+    assert run.after(FAILED, RUN.due_ms + 50_000) is None
+
+
+def test_a_run_expires_by_its_limits() -> None:
+    run = replace(RUN, attempt=1, start_by_ms=RUN.due_ms + 1_000, end_by_ms=RUN.due_ms + 5_000)
+    assert run.expired(RUN.due_ms + 1_000) is None
+    assert "start within 1 s" in (run.expired(RUN.due_ms + 1_001) or "")
+    retried = replace(run, attempt=2)
+    assert retried.expired(RUN.due_ms + 4_999) is None
+    assert "end within 5 s" in (retried.expired(RUN.due_ms + 5_000) or "")

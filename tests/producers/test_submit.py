@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from dueline.job import Job, Priority, Retry
+from dueline.job import Job, Priority
+from dueline.policies import Retry
 from dueline.triggers import Cron, Every, Once
 from producers.cli import main
 from tests.producers.fake_client import FakeClient

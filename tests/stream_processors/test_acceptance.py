@@ -24,7 +24,8 @@ from dueline.codec import (
 )
 from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.ids import IdGenerator, generated_at_ms, is_generated
-from dueline.job import HORIZON_MS, Job, Priority, Retry
+from dueline.job import HORIZON_MS, Job, Priority
+from dueline.policies import Retry
 from dueline.runs import ReadyRun
 from dueline.states import JobState, RunState
 from dueline.triggers import Every, Once
