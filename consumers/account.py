@@ -3,6 +3,7 @@
 from consumers.backlog import Taken
 from consumers.intake import Place
 from consumers.offsets import Completion
+from dueline.address import CONTROL
 from dueline.runs import RunKey
 
 #: Runs of one topic and partition that wait: enough to keep every slot busy between two fetches, and few enough that
@@ -82,6 +83,8 @@ class Account:
         self.full = frozenset(place for place in self.full if place[1] not in shards)
 
     def _update_full(self, place: Place) -> None:
+        if place[0] == CONTROL:
+            return  # a cancel waits for nobody
         waiting, was_full = self._waiting.get(place, 0), place in self.full
         full = waiting >= (WAITING_RESUMED if was_full else WAITING_MAX) or (
             self._completions[place].span >= SPAN_MAX

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from consumers.findings import NOTHING, Past
 from dueline.job import Priority
+from dueline.policies import Overlap
 from dueline.runs import ReadyRun, RunKey
 
 #: A run that is later than this goes before all that is not: a third of the fifteen minutes within which each is to
@@ -39,7 +40,11 @@ class Taken:
 
 
 class Backlog:
-    """High before normal before low, then by emit time; one run of a job at a time."""
+    """High before normal before low, then by emit time; one run of a job at a time.
+
+    What becomes of a run whose job is being performed when it comes, or when its turn comes, is for its overlap policy to say.
+    A retry always waits: its run has begun.
+    """
 
     def __init__(self) -> None:
         self._heaps: dict[Priority, list[tuple[int, int, Taken]]] = {priority: [] for priority in Priority}
@@ -48,6 +53,9 @@ class Backlog:
         self._behind: defaultdict[str, deque[Taken]] = defaultdict(deque)
         self._performed: set[str] = set()
         self._count = 0
+        #: Runs that their policy leaves out, and the jobs whose performed run has to make room. For the performer to take.
+        self.skipped: list[Taken] = []
+        self.displaced: set[str] = set()
 
     def __len__(self) -> int:
         """How many runs wait."""
@@ -55,14 +63,17 @@ class Backlog:
 
     def add(self, taken: Taken) -> None:
         self._count += 1
-        self._push(taken)
+        if taken.run.job_id in self._performed:
+            self._overlap(taken)
+        else:
+            self._push(taken)
 
     def next(self, now_ms: int) -> Taken | None:
         """The run whose turn it is, from now on performed; None if none may start."""
         while (heap := self._first_heap(now_ms)) is not None:
             taken = heapq.heappop(heap)[2]
             if taken.run.job_id in self._performed:
-                self._behind[taken.run.job_id].append(taken)
+                self._overlap(taken)
                 continue
             self._performed.add(taken.run.job_id)
             self._count -= 1
@@ -86,7 +97,20 @@ class Backlog:
         for job_id, waiting in list(self._behind.items()):
             if waiting[0].partition in shards:
                 del self._behind[job_id]
+        self.skipped = [taken for taken in self.skipped if taken.partition not in shards]
         self._count = sum(map(len, self._heaps.values())) + sum(map(len, self._behind.values()))
+
+    def _overlap(self, taken: Taken) -> None:
+        """Have a run wait for the one of its job that is performed, or not."""
+        job_id, policy = taken.run.job_id, taken.run.overlap
+        is_one_too_many = policy is Overlap.SKIP or (policy is Overlap.QUEUE_ONE and job_id in self._behind)
+        if taken.run.attempt == 1 and is_one_too_many:
+            self._count -= 1
+            self.skipped.append(taken)
+            return
+        if policy is Overlap.CANCEL_RUNNING:
+            self.displaced.add(job_id)
+        self._behind[job_id].append(taken)
 
     def _push(self, taken: Taken) -> None:
         self._arrivals += 1

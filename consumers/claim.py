@@ -1,7 +1,7 @@
 """A shard that was assigned to this executor, on its way to being held: see the states in `consumers.lease`."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consumers.lease import Ownership, wait_s
 
@@ -18,8 +18,8 @@ class Claim:
     #: What the former owner has left; None if there never was one. Known once it was looked up.
     found: Ownership | None = None
     looked_up: bool = False
-    #: The offset of `jobs.ready.high` from which we read, and which is committed until something of it is finished.
-    offset: int = 0
+    #: The offset of each ready topic from which we read. That of the high one is committed until something of it is finished.
+    begins: dict[str, int] = field(default_factory=dict)
     #: Under which epoch we hold it; 0 as long as we don't, and its metadata is not ours to change.
     epoch: int = 0
 

@@ -21,6 +21,7 @@ from confluent_kafka import Message
 
 from consumers.account import Account
 from consumers.backlog import Taken
+from consumers.cancels import Cancels
 from consumers.claim import Claim
 from consumers.findings import Findings
 from consumers.intake import Intake, Place
@@ -30,9 +31,9 @@ from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import SlotPool
 from consumers.take_over import Held, TakeOver
-from dueline.address import EXECUTORS
+from dueline.address import CONTROL, EXECUTORS
 from dueline.clock import SystemClock
-from dueline.codec import decode_ready_run, encode_heartbeat
+from dueline.codec import decode_cancel_order, decode_ready_run, encode_heartbeat
 from dueline.errors import InvalidJob, Unavailable, UndecodableRecord
 from dueline.ids import process_id
 from dueline.runs import Heartbeat
@@ -67,6 +68,7 @@ class Executor:
         self._slots = SlotPool(settings.slots, imports)
         self._outputs = OutputWriter(settings.data / "outputs", self.id)
         self._account = Account()
+        self._cancels = Cancels()
         self._positions = Positions()
         #: Shards that are assigned and not being given up.
         self._shards: set[int] = set()
@@ -103,6 +105,7 @@ class Executor:
             outputs=self._outputs,
             reporter=self._reporter,
             account=self._account,
+            cancels=self._cancels,
             positions=self._positions,
             clock=self._clock,
             failed=self.fail,
@@ -170,6 +173,7 @@ class Executor:
     def forget(self, shards: set[int]) -> None:
         self._account.forget(shards)
         self._positions.forget(shards)
+        self._cancels.forget(shards)
         for shard in shards:
             self._epochs.pop(shard, None)
             self._findings.pop(shard, None)
@@ -209,12 +213,16 @@ class Executor:
         while True:
             self._positions.mark(self._clock.elapsed_s(), self._account.taken, self._account.committable)
             self._performer.check()
+            self._settle_cancels()
             await asyncio.sleep(MARK_INTERVAL_S)
 
     def _take_one(self, message: Message, now_ms: int) -> None:
         place = (message.topic() or "", message.partition() or 0)
         offset, record = message.offset() or 0, message.value() or b""
         self._account.take(place, offset)
+        if place[0] == CONTROL:
+            self._heed(place, offset, record)
+            return
         try:
             run = decode_ready_run(record)
         except (UndecodableRecord, InvalidJob) as error:
@@ -232,6 +240,29 @@ class Executor:
             self._admit(taken)
         else:
             self._early[taken.partition].append(taken)
+
+    # -- cancels ---------------------------------------------------------------------------------------------------
+
+    def _heed(self, place: Place, offset: int, record: bytes) -> None:
+        try:
+            order = decode_cancel_order(record)
+        except UndecodableRecord as error:
+            log.error("%s/%d/%d passed over: %s", *place, offset, error, extra={"action": "foreign_record"})
+            self._account.finish(place, offset)
+            return
+        self._cancels.take(order, place, offset)
+        self._performer.end_runs(order.job_id, self._cancels.reason)
+
+    def _settle_cancels(self) -> None:
+        if not self._cancels:
+            return
+        finished = {
+            (topic, shard): begin
+            for shard, claim in self._claims.items()
+            for topic, begin in claim.begins.items()
+        }
+        for place, offset in self._cancels.settle(finished | self._account.committable):
+            self._account.finish(place, offset)
 
     # -- heartbeats ------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
-"""The executor's side of Kafka: reads ready runs, commits what is finished, gives shards up in good order.
+"""The executor's side of Kafka: reads ready runs and what they are told of, commits what is finished, gives shards up in good order.
 
 The consumer lives on a thread of its own and is called from there alone: librdkafka lets one thread's `commit` wait for
 another's `poll` without end. What it reads is handed to the event loop; what is finished comes back as offsets, which
 the thread asks for when it commits. Each successful commit extends the lease: `consumers.lease` says why.
 
 The group's protocol is Kafka's own (`group.protocol=consumer`) with the `range` assignor, which gives the same
-partition number of all topics to one member: one owner for each shard, over the three priorities.
+partition number of all topics to one member: one owner for each shard, over the three priorities and `jobs.control`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from consumers.claim import Claim
 from consumers.lease import LEASE_S, LeaseEnded, Leases, Ownership
-from dueline.address import READY
+from dueline.address import CONTROL, READY
 from dueline.clock import Pace, SystemClock
 from dueline.job import Priority
 from infra.settings import Settings
@@ -139,7 +139,10 @@ class Intake:
     def _run(self) -> None:
         try:
             self._consumer.subscribe(
-                list(READY.values()), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+                [*READY.values(), CONTROL],
+                on_assign=self._assigned,
+                on_revoke=self._revoked,
+                on_lost=self._lost,
             )
             while not self._stopping.is_set():
                 self._read()
@@ -188,15 +191,13 @@ class Intake:
         for each in committed.values():
             if each.error:
                 raise KafkaException(each.error)
-        high = committed[_HIGH]
         if any(each.offset >= 0 for each in committed.values()):
-            claim.found = Ownership.from_text(high.metadata)
-        if high.offset >= 0:
-            claim.offset = high.offset
-        else:
-            claim.offset, _ = self._consumer.get_watermark_offsets(
-                TopicPartition(_HIGH, claim.shard), LOOK_UP_TIMEOUT_S
-            )
+            claim.found = Ownership.from_text(committed[_HIGH].metadata)
+        for topic, each in committed.items():
+            claim.begins[topic] = each.offset
+            if each.offset < 0:
+                partition = TopicPartition(topic, claim.shard)
+                claim.begins[topic], _ = self._consumer.get_watermark_offsets(partition, LOOK_UP_TIMEOUT_S)
         claim.looked_up = True
 
     def _begin_to_hold(self) -> None:
@@ -248,7 +249,7 @@ class Intake:
                 position=self._positions.get(claim.shard, claim.position),
             )
             high = (_HIGH, claim.shard)
-            offset = self._progress.committable.get(high, claim.offset)
+            offset = self._progress.committable.get(high, claim.begins[_HIGH])
             offsets[high] = TopicPartition(*high, offset, ownership.to_text())
         epochs = {claim.shard for claim in claims}
         for place, offset in dict(self._progress.committable).items():

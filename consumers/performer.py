@@ -1,7 +1,8 @@
 """Performs runs whose shard is held: the part of a run's life from its turn to its end.
 
     waits for its turn ──► performed in a slot ──► output durable ──► retry command acknowledged, if any
-                    ──► event acknowledged ──► offset committable
+                    │                                          ──► event acknowledged ──► offset committable
+                    └──► left out: its job was cancelled, it is too late for it, or another run of its job is enough
 
 Invariant D: a committed offset means a durable output, a durable event and a durable retry command.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 from consumers.account import Account
 from consumers.backlog import Taken
+from consumers.cancels import Cancels
 from consumers.findings import LOST_ALONE_MAX, Ended, Past
 from consumers.output_store import OutputWriter
 from consumers.positions import Positions
@@ -36,6 +38,9 @@ INTERRUPT_AGAIN_S = 0.1
 #: A run that is not over so long after its timeout hangs in us: in a slot that doesn't come up, or in the output store.
 STUCK_AFTER_S = 120.0
 
+OVERLAP = "another run of its job was still performed, and the overlap policy of its job leaves out what comes meanwhile"
+DISPLACED = "the next run of its job has come, for which the overlap policy of its job ends the one before"
+
 
 class Performer:
     """The runs in hand whose shards are held. On the event loop."""
@@ -48,6 +53,7 @@ class Performer:
         outputs: OutputWriter,
         reporter: Reporter,
         account: Account,
+        cancels: Cancels,
         positions: Positions,
         clock: Clock,
         failed: Callable[[BaseException], None],
@@ -57,11 +63,13 @@ class Performer:
         self._outputs = outputs
         self._reporter = reporter
         self._account = account
+        self._cancels = cancels
         self._positions = positions
         self._clock = clock
         self._failed = failed
         #: With the time of their begin, by CLOCK_BOOTTIME.
         self._in_hand: dict[asyncio.Task[None], tuple[Taken, float]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         #: Runs whose start was not told, with when it was and when it is to be told, by CLOCK_BOOTTIME.
         self._untold: dict[RunKey, tuple[Taken, int, float]] = {}
         self._starts = Sweep(SWEEP_S, self._tell_starts)
@@ -95,6 +103,17 @@ class Performer:
         while (taken := self._turns.next(self._clock.now_ms())) is not None:
             self._account.begin(taken)
             self._begin(taken, self._perform(taken))
+        for taken in self._turns.take_skipped():
+            self._account.begin(taken)
+            self._begin(taken, self._leave_out(taken, AttemptState.SKIPPED, OVERLAP))
+        for job_id in self._turns.take_displaced():
+            self.end_runs(job_id, lambda run: DISPLACED)
+
+    def end_runs(self, job_id: str, why: Callable[[ReadyRun], str | None]) -> None:
+        """Tell the run of a job that is performed to end, if there is a reason."""
+        for task, (taken, _) in self._in_hand.items():
+            if taken.run.job_id == job_id and (reason := why(taken.run)) is not None:
+                self._keep(asyncio.create_task(self._end_run(task, taken.run.key, reason)))
 
     async def give_up(self, shards: Collection[int], drain_s: float) -> None:
         """Begin nothing more of these shards, let what runs finish for so long, and end the rest."""
@@ -123,8 +142,13 @@ class Performer:
         task.add_done_callback(self._performed)
 
     async def _perform(self, taken: Taken) -> None:
+        if (end := self._not_to_start(taken.run)) is not None:
+            self._turns.ended(taken)
+            self.start_runs()
+            await self._leave_out(taken, *end)
+            return
         try:
-            outcome = await self._perform_in_slot(taken)
+            outcome = await self._perform_in_slot(_within_its_end(taken, self._clock.now_ms()))
         finally:
             self._turns.ended(taken)
         self.start_runs()
@@ -157,6 +181,23 @@ class Performer:
                 del self._untold[key]
                 self._reporter.started(taken, started_ms)
         return bool(self._untold)
+
+    def _not_to_start(self, run: ReadyRun) -> tuple[AttemptState, str] | None:
+        """How a run ends whose turn has come and which is not to be performed."""
+        if self._cancels and (reason := self._cancels.reason(run)) is not None:
+            return AttemptState.CANCELLED, reason
+        if (reason := run.expired(self._clock.now_ms())) is not None:
+            return AttemptState.MISSED, reason
+        return None
+
+    async def _leave_out(self, taken: Taken, state: AttemptState, reason: str) -> None:
+        placed = await self._reporter.unstarted(taken, state, reason, self._clock.now_ms())
+        self._positions.reported(taken.partition, placed.offset)
+        self._finish(taken)
+
+    async def _end_run(self, task: "asyncio.Task[None]", key: RunKey, reason: str) -> None:
+        while not (task.done() or self._pool.cancel(key, reason)):
+            await asyncio.wait([task], timeout=INTERRUPT_AGAIN_S)  # it has no slot yet, or none any more
 
     async def _conclude(self, taken: Taken, outcome: Outcome, following: ReadyRun | None) -> None:
         output = await self._outputs.write(outcome.output_of(taken.run))
@@ -193,7 +234,20 @@ class Performer:
             self._account.remember(key, now_ms)
         self._account.finish(taken.place, taken.offset)
 
+    def _keep(self, task: "asyncio.Task[None]") -> None:
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     def _performed(self, task: "asyncio.Task[None]") -> None:
         del self._in_hand[task]
         if not task.cancelled() and (error := task.exception()):
             self._failed(error)
+
+
+def _within_its_end(taken: Taken, now_ms: int) -> Taken:
+    """The run with no more time than is left until its end."""
+    run = taken.run
+    if run.end_by_ms is None or (left_ms := run.end_by_ms - now_ms) >= run.timeout_ms:
+        return taken
+    run = replace(run, timeout_ms=left_ms)
+    return replace(taken, run=run, record=encode_ready_run(run))

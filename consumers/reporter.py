@@ -63,6 +63,12 @@ class Reporter:
         (placed,) = await self._publisher.deliver([_record(taken.partition, event)], self._check)
         return placed
 
+    async def unstarted(self, taken: Taken, state: AttemptState, reason: str, now_ms: int) -> Placed:
+        """Tell that an attempt has ended without being started; returns when Kafka has acknowledged it."""
+        event = self._event(taken, state, at_ms=now_ms, reason=reason)
+        (placed,) = await self._publisher.deliver([_record(taken.partition, event)], self._check)
+        return placed
+
     async def retry(self, failed: int, following: ReadyRun) -> None:
         """Ask for the attempt that follows a failed one; returns when Kafka has acknowledged that."""
         command = encode_retry_command(RetryCommand(follows=failed, run=following))

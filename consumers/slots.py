@@ -3,9 +3,10 @@
     starting ──hello──► idle ──► busy ──report──► idle …
         │                │         │
         │                │         ├─ timeout: SIGTERM, 2 s, SIGKILL ──► TIMED_OUT
+        │                │         ├─ cancel: SIGTERM, 2 s, SIGKILL ───► CANCELLED
         │                │         ├─ interrupt: SIGKILL ──────────────► INTERRUPTED
         └────────────────┴─────────┴─ ended by itself ────────────────► CRASHED
-                                              each of these three: gone, replaced by a new slot
+                                              each of these four: gone, replaced by a new slot
 
 An attempt has ended only when nothing of it is left: with its slot's report, which the slot sends after killing what
 the run left behind, or when the guard says that the slot is dead with all below it. Nothing else ends one, however
@@ -30,6 +31,7 @@ from consumers.slot_link import SlotLink, Verdict
 from consumers.sweep import SWEEP_S, Sweep
 from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
+from dueline.frames import Report
 from dueline.processes import signal_name
 from dueline.runs import Output, ReadyRun, RunKey
 from dueline.states import AttemptState
@@ -174,6 +176,8 @@ class SlotPool:
                 reason=reason,
             )
         slot.release()
+        if slot.verdict is not None and slot.verdict.state is AttemptState.CANCELLED:
+            report = _cancelled(report, slot.verdict.reason)
         if report.state is AttemptState.TIMED_OUT and slot.verdict is None:
             # Nobody here has sent it SIGTERM, and its time is not up: it was ended from outside, as by any other signal.
             report = replace(
@@ -206,6 +210,16 @@ class SlotPool:
                 self._interrupt(slot, reason)
                 return True
         return False
+
+    def cancel(self, key: RunKey, reason: str) -> bool:
+        """Tell a run to end. Its `perform` returns CANCELLED when nothing of it is left. False if it isn't running."""
+        slot = next((slot for slot in self._slots.values() if slot.key == key), None)
+        if slot is None:
+            return False
+        if slot.verdict is None:
+            slot.verdict = Verdict(AttemptState.CANCELLED, reason)
+            self._guard.terminate(slot.name)
+        return True
 
     def lease(self, until_s: float | None) -> None:
         """When the kernel is to kill the guard and all slots, by CLOCK_BOOTTIME; None for never. On any thread."""
@@ -327,6 +341,15 @@ class SlotPool:
         for slot in list(self._slots.values()):
             slot.verdict = slot.verdict or Verdict(AttemptState.INTERRUPTED, "the guard of its executor died")
             slot.exited(None)
+
+
+def _cancelled(report: Report, reason: str) -> Report:
+    """What a run reports that was told to end: unless it had succeeded, however it took that."""
+    if report.state is AttemptState.SUCCEEDED:
+        return report
+    return replace(
+        report, state=AttemptState.CANCELLED, reason=reason, error=reason, final=False, retry_ms=None
+    )
 
 
 def _remove(folder: Path) -> None:

@@ -14,9 +14,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-from confluent_kafka import KafkaException
 
 from consumers.claim import Claim
 from consumers.findings import Findings
@@ -25,15 +22,11 @@ from dueline.address import READY, RUNS
 from dueline.clock import Clock
 from dueline.codec import encode_owner_started
 from dueline.runs import OwnerStarted
-from infra.log_reader import ends_of, read_to_end
+from infra.log_reader import answered, ends_of, read_to_end
 from infra.publisher import Placed, Record
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-#: Between attempts to read while Kafka is away.
-RETRY_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +93,11 @@ class TakeOver:
         return Record(RUNS, None, encode_owner_started(started), shard)
 
     async def _read(self, findings: Mapping[int, Findings]) -> None:
-        await _persist(lambda: _read_on(self._settings, findings))
+        await answered(lambda: _read_on(self._settings, findings))
 
     async def _ends(self, shards: Sequence[int]) -> Mapping[Place, int]:
         places = [(topic, shard) for shard in shards for topic in READY.values()]
-        return await _persist(lambda: ends_of(self._settings, places)) if places else {}
+        return await answered(lambda: ends_of(self._settings, places)) if places else {}
 
 
 def _next_epoch(claim: Claim, findings: Findings) -> int:
@@ -115,13 +108,3 @@ def _read_on(settings: Settings, findings: Mapping[int, Findings]) -> None:
     starts = {(RUNS, shard): found.next_offset for shard, found in findings.items()}
     for message in read_to_end(settings, starts):
         findings[message.partition() or 0].add(message.offset() or 0, message.value() or b"")
-
-
-async def _persist(read: Callable[[], T]) -> T:
-    """Read in a thread, until Kafka answers."""
-    while True:
-        try:
-            return await asyncio.to_thread(read)
-        except KafkaException as error:
-            log.warning("the log can't be read, trying again: %s", error, extra={"action": "read_failed"})
-            await asyncio.sleep(RETRY_PAUSE_S)

@@ -25,6 +25,16 @@ class Turns:
         """How many runs are performed."""
         return self._slots - self._free
 
+    def take_skipped(self) -> list[Taken]:
+        """The runs that were left out by their overlap policy since this was asked before."""
+        skipped, self._backlog.skipped = self._backlog.skipped, []
+        return skipped
+
+    def take_displaced(self) -> set[str]:
+        """The jobs whose performed run has to make room for the next one."""
+        displaced, self._backlog.displaced = self._backlog.displaced, set()
+        return displaced
+
     def add(self, taken: Taken) -> None:
         """The run waits for its turn."""
         self._backlog.add(taken)

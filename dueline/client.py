@@ -7,6 +7,10 @@ A job is accepted when Kafka has acknowledged it; only then does a call return. 
 leaves open whether the job was stored, so submit it again *with the same id*: the same id twice is one job. A call
 that fails with InvalidJob or Unavailable has sent nothing.
 
+A job that there is can be cancelled, paused, resumed, run besides its schedule, changed and backfilled, by its id: these are
+commands on the same topic, in order with the submissions of that job, so what is acknowledged takes effect on all that comes after.
+One that can't be obeyed is rejected like a job that is wrong: `dueline rejected` lists it.
+
 A client may be shared by threads (an AsyncClient by the tasks of any loop): one for a process is right. A client also
 survives `fork`: the child opens a connection of its own when it first submits something.
 """
@@ -22,14 +26,15 @@ from datetime import datetime
 from time import monotonic, sleep
 from typing import Any, Generic, Self, TypeVar
 
-from dueline.clock import Clock, SystemClock
-from dueline.codec import SUBMISSION_LENGTH_MAX, encode, job_fields
+from dueline.clock import Clock, SystemClock, to_ms
+from dueline.codec import SUBMISSION_LENGTH_MAX, encode, encode_control_command, job_fields, require_job_id
+from dueline.commands import Action, ControlCommand
 from dueline.delivery import DELIVERY_MAX_S, Batch, Delivery, Flow, Waker
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
 from dueline.ids import IdGenerator
-from dueline.job import TIMEOUT_MAX_S, Job, Priority
-from dueline.json_form import priority_from_text
-from dueline.policies import Retry
+from dueline.job import CATCH_UP_MAX_S, TIMEOUT_MAX_S, Job, Priority
+from dueline.json_form import changed_job, one_of, priority_from_text
+from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.triggers import Once, Trigger
 
 BOOTSTRAP_DEFAULT = "127.0.0.1:9092"
@@ -75,6 +80,12 @@ class _Submitting(Generic[Id, Ids, Done]):
         triggers: Iterable[Trigger] = (),
         retry: Retry | None = None,
         timeout_s: float = TIMEOUT_MAX_S,
+        missed: Missed | str = Missed.LATEST,
+        catch_up_s: float = CATCH_UP_MAX_S,
+        overlap: Overlap | str | None = None,
+        start_within_s: float | None = None,
+        end_within_s: float | None = None,
+        if_exists: IfExists | str = IfExists.REPLACE,
         timeout: float = TIMEOUT_S,
     ) -> Id:
         """Submits one job and returns its id when Kafka has acknowledged it.
@@ -91,6 +102,12 @@ class _Submitting(Generic[Id, Ids, Done]):
             triggers=_triggers(trigger, triggers),
             retry=retry or Retry(),
             timeout_s=timeout_s,
+            missed=one_of("missed", Missed, missed),
+            catch_up_s=catch_up_s,
+            overlap=None if overlap is None else one_of("overlap", Overlap, overlap),
+            start_within_s=start_within_s,
+            end_within_s=end_within_s,
+            if_exists=one_of("if_exists", IfExists, if_exists),
         )
         return self.submit_job(job, timeout=timeout)
 
@@ -110,6 +127,42 @@ class _Submitting(Generic[Id, Ids, Done]):
         result: Ids = self._drive(self._submit_many(jobs, timeout))
         return result
 
+    def cancel(self, job_id: str, note: str = "", *, timeout: float = TIMEOUT_S) -> Done:
+        """No run of the job starts any more, and what runs is ended: SIGTERM, 2 seconds, SIGKILL."""
+        return self._command(ControlCommand(job_id=job_id, action=Action.CANCEL, note=note), timeout)
+
+    def pause(self, job_id: str, note: str = "", *, timeout: float = TIMEOUT_S) -> Done:
+        """Runs of the job that become due from now on wait until it is resumed. What runs, and its retries, go on."""
+        return self._command(ControlCommand(job_id=job_id, action=Action.PAUSE, note=note), timeout)
+
+    def resume(self, job_id: str, note: str = "", *, timeout: float = TIMEOUT_S) -> Done:
+        """The job goes on; its policy says what becomes of the due times that it missed. A cancelled job starts anew."""
+        return self._command(ControlCommand(job_id=job_id, action=Action.RESUME, note=note), timeout)
+
+    def run_now(self, job_id: str, note: str = "", *, timeout: float = TIMEOUT_S) -> Done:
+        """A run of the job besides those of its triggers, also while it is paused."""
+        return self._command(ControlCommand(job_id=job_id, action=Action.RUN, note=note), timeout)
+
+    def change(
+        self, job_id: str, fields: Mapping[str, Any], note: str = "", *, timeout: float = TIMEOUT_S
+    ) -> Done:
+        """The job gets new values for some fields, which are named and written as in the JSON form of a job.
+
+        `{"priority": "high", "trigger": {"every_s": 60}}`; a None stands for the field's default.
+        """
+        changed_job(Job(executor_class="any"), fields)  # what no job can have is refused here
+        command = ControlCommand(job_id=job_id, action=Action.CHANGE, fields=fields, note=note)
+        return self._command(command, timeout)
+
+    def backfill(
+        self, job_id: str, start: datetime, end: datetime, note: str = "", *, timeout: float = TIMEOUT_S
+    ) -> Done:
+        """The job's due times of a span, both ends included, are run as far as they were left out or lie before its time."""
+        command = ControlCommand(
+            job_id=job_id, action=Action.BACKFILL, note=note, start_ms=to_ms(start), end_ms=to_ms(end)
+        )
+        return self._command(command, timeout)
+
     def close(self) -> Done:
         """Ends the connection. Calls that still wait get up to 2 seconds, then NotAccepted."""
         result: Done = self._drive(self._close())
@@ -118,9 +171,20 @@ class _Submitting(Generic[Id, Ids, Done]):
     def _drive(self, flow: Flow) -> Any:
         raise NotImplementedError
 
+    def _command(self, command: ControlCommand, timeout: float) -> Done:
+        result: Done = self._drive(self._send_command(command, timeout))
+        return result
+
+    def _send_command(self, command: ControlCommand, timeout: float) -> Flow:
+        require_job_id("id", command.job_id)
+        yield from self._deliver((command.job_id, encode_control_command(command)), _deadline(timeout))
+
     def _submit_one(self, job: Job, timeout: float) -> Flow:
         deadline = _deadline(timeout)
-        record = self._record(job)
+        job_id: str = yield from self._deliver(self._record(job), deadline)
+        return job_id
+
+    def _deliver(self, record: tuple[str, bytes], deadline: float) -> Flow:
         delivery = self._connected()
         yield from delivery.until_topic_known(deadline)
         batch = yield from delivery.send([record], deadline)

@@ -59,7 +59,7 @@ def decode_submission(data: bytes) -> Submission:
             return calendar_from_json(source)
         if "action" in source:
             command = command_from_json(source)
-            _require_id("id", command.job_id)
+            require_job_id("id", command.job_id)
             return command
         job = job_from_json(source)
         params_text(job.params)  # JSON's reader lets through what its writer refuses, such as NaN
@@ -231,7 +231,7 @@ def _job(fields: Mapping[str, Any]) -> Job:
 
 def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
     run = _ready_run(fields["run"])
-    _require_id("run.job_id", run.job_id)
+    require_job_id("run.job_id", run.job_id)
     if not 1 <= fields["follows"] < run.attempt:
         raise InvalidJob("run.attempt", f"{run.attempt} does not come after attempt {fields['follows']}")
     for field, instant_ms in (("run.due_ms", run.due_ms), ("run.emit_ms", run.emit_ms)):
@@ -241,12 +241,13 @@ def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
 
 
 def _control_command(fields: Mapping[str, Any]) -> ControlCommand:
-    _require_id("job_id", fields["job_id"])
+    require_job_id("job_id", fields["job_id"])
     values = {"action": Action(fields["action"]), "fields": ReadParams(fields["fields"])}
     return ControlCommand(**dict(fields) | values)
 
 
-def _require_id(field: str, text: str) -> None:
+def require_job_id(field: str, text: str) -> None:
+    """Raises InvalidJob for a text that can be no job's id."""
     if not (is_generated(text) or is_name(text)):
         raise InvalidJob(field, f"{text!r:.80} is no job's id")
 

@@ -78,7 +78,7 @@ def job_from_json(source: object) -> Job:
     if "priority" in fields_given:
         fields_given["priority"] = priority_from_text(fields_given["priority"])
     for name in _KINDS.keys() & fields_given.keys():
-        fields_given[name] = _one_of(name, _KINDS[name], fields_given[name])
+        fields_given[name] = one_of(name, _KINDS[name], fields_given[name])
     if "retry" in fields_given:
         retry = dict(_object("retry", fields_given["retry"], _RETRY_FIELDS))
         lists = {name: tuple(value) for name, value in retry.items() if isinstance(value, list)}
@@ -118,7 +118,7 @@ def changed_job(job: Job, fields_given: Mapping[str, Any]) -> Job:
 def command_from_json(source: object) -> ControlCommand:
     """What a parsed JSON value asks of a job. Raises InvalidJob, which names the field and the remedy."""
     given = {n: v for n, v in _object("submission", source, _COMMAND_FIELDS).items() if v is not None}
-    action = _one_of("action", Action, given.get("action"))
+    action = one_of("action", Action, given.get("action"))
     fields_given = given.get("fields", {})
     if not isinstance(fields_given, Mapping):
         raise InvalidJob("fields", 'must be an object of new values, such as {"priority": "high"}')
@@ -183,10 +183,11 @@ def calendar_to_json(calendar: Calendar) -> dict[str, Any]:
 
 
 def priority_from_text(text: object) -> Priority:
-    return _one_of("priority", Priority, text)
+    return one_of("priority", Priority, text)
 
 
-def _one_of(field: str, kind: type[_Kind], text: object) -> _Kind:
+def one_of(field: str, kind: type[_Kind], text: object) -> _Kind:
+    """The value of an enum that a text stands for. Raises InvalidJob, which names the others."""
     try:
         return kind(text)  # type: ignore[arg-type]
     except ValueError:

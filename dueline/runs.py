@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dueline.ids import run_id
-from dueline.job import Priority
+from dueline.job import Job, Priority
 from dueline.policies import TIMEOUT_KIND, Overlap, Retry
 from dueline.states import AttemptState, RunState, run_state_after
 
@@ -46,6 +46,30 @@ class ReadyRun:
     start_by_ms: int | None = None
     #: After this time nothing of it is performed any more; None for no such limit.
     end_by_ms: int | None = None
+
+    @classmethod
+    def of(
+        cls, job: Job, *, due_ms: int, emit_ms: int, version: int, recurring: bool | None = None
+    ) -> "ReadyRun":
+        """The first attempt of a job's run for a due time. `recurring`: more than its triggers say of that."""
+        assert job.id is not None
+        return cls(
+            job_id=job.id,
+            due_ms=due_ms,
+            emit_ms=emit_ms,
+            attempt=1,
+            version=version,
+            executor_class=job.executor_class,
+            priority=job.priority,
+            params=job.params,
+            timeout_ms=round(job.timeout_s * 1000),
+            retry=job.retry,
+            name=job.name,
+            recurring=job.recurring if recurring is None else recurring,
+            overlap=job.overlap_policy,
+            start_by_ms=_limit_ms(due_ms, job.start_within_s),
+            end_by_ms=_limit_ms(due_ms, job.end_within_s),
+        )
 
     @property
     def run_id(self) -> str:
@@ -223,3 +247,7 @@ class Output:
     stderr: bytes = b""
     #: Bytes that were written beyond the limit and not kept.
     bytes_dropped: int = 0
+
+
+def _limit_ms(due_ms: int, within_s: float | None) -> int | None:
+    return None if within_s is None else due_ms + round(within_s * 1000)

@@ -1,11 +1,13 @@
 """Reads parts of the log by offsets, outside any group: what a new owner learns from, and what views of Kafka show.
 
-Blocking: call it in a thread.
+Blocking, but for `answered`: call it in a thread.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -13,7 +15,10 @@ from infra.kafka import reader_config
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
+#: Between attempts to read while Kafka is away.
+RETRY_PAUSE_S = 0.5
 TIMEOUT_S = 10.0
 #: Between questions to a partition without a leader.
 LEADERLESS_PAUSE_S = 0.1
@@ -88,6 +93,16 @@ def first_offset_from(settings: Settings, topic: str, partition: int, offset: in
 def beginning(topic: str, partitions: int) -> Mapping[tuple[str, int], int]:
     """Starts for `read_to_end` that mean all that a topic still holds."""
     return {(topic, partition): 0 for partition in range(partitions)}
+
+
+async def answered(read: Callable[[], T]) -> T:
+    """What one of these functions returns, called in a thread until Kafka answers."""
+    while True:
+        try:
+            return await asyncio.to_thread(read)
+        except KafkaException as error:
+            log.warning("the log can't be read, trying again: %s", error, extra={"action": "read_failed"})
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
 def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:

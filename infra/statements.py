@@ -15,9 +15,14 @@ class Statement(StrEnum):
     SAVE_JOB = """
         INSERT INTO jobs (bucket, shard, job_id, version, accepted_ms, definition, state, reason)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+    #: One that was changed since. A job as accepted has nothing in the columns that are more here.
+    SAVE_CHANGED_JOB = """
+        INSERT INTO jobs (bucket, shard, job_id, version, accepted_ms, definition, state, reason,
+            since_ms, defined_ms, cancelled)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
     #: What the scheduler knows of jobs of one bucket.
     FIND_JOBS = """
-        SELECT job_id, version, accepted_ms, definition, state FROM jobs
+        SELECT job_id, version, accepted_ms, definition, state, reason, since_ms, defined_ms, cancelled FROM jobs
         WHERE bucket = ? AND shard = ? AND job_id IN ?"""
     #: That a bucket of generated ids is not empty.
     SAVE_BUCKET = "INSERT INTO buckets (day, bucket) VALUES (?, ?)"
@@ -31,6 +36,16 @@ class Statement(StrEnum):
         WHERE minute = ? AND shard = ? AND (emit_ms, run_id, attempt) > (?, ?, ?) LIMIT ?"""
     #: A bucket that has been emitted, whole.
     DELETE_BUCKET = "DELETE FROM schedule WHERE minute = ? AND shard = ?"
+    #: That rows of the schedule count no more.
+    SAVE_CHANGE = """
+        INSERT INTO changes (day, shard, until_ms, job_id, version, since_ms, cancels, reason)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+    #: The changes of a day that concern rows from one emit time on, and before another.
+    READ_CHANGES = """
+        SELECT until_ms, job_id, version, since_ms, cancels, reason FROM changes
+        WHERE day = ? AND shard = ? AND until_ms >= ? AND until_ms < ?"""
+    #: A day whose rows have been emitted, whole.
+    DELETE_CHANGES = "DELETE FROM changes WHERE day = ? AND shard = ?"
 
     # -- scheduler: the shard row ----------------------------------------------------------------------------------
 
@@ -72,11 +87,11 @@ class Statement(StrEnum):
 
     #: Everything about one job.
     VIEW_JOB = """
-        SELECT job_id, version, accepted_ms, definition, state, reason, last_run FROM jobs
+        SELECT job_id, version, accepted_ms, definition, state, reason, since_ms, last_run FROM jobs
         WHERE bucket = ? AND shard = ? AND job_id = ?"""
     #: The jobs of a bucket and shard, newest first, behind a job id.
     VIEW_JOBS = """
-        SELECT job_id, version, accepted_ms, definition, state, reason, last_run FROM jobs
+        SELECT job_id, version, accepted_ms, definition, state, reason, since_ms, last_run FROM jobs
         WHERE bucket = ? AND shard = ? AND job_id < ? LIMIT ?"""
     #: When the named jobs of a bucket came, shard by shard; a bucket with more than the driver's page is shown in part.
     VIEW_NAMED = "SELECT job_id, accepted_ms FROM jobs WHERE bucket = ? AND shard IN ?"

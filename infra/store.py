@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import stamina
 
-from dueline.address import bucket_of, minute_of, shard_of
+from dueline.address import BUCKET_MS, bucket_of, minute_of, shard_of
 from dueline.codec import decode_run_event
 from dueline.errors import OwnershipLost
 from dueline.job import Priority
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 #: Minutes in a day, and in a period of `history`: thirty days, so a job due each second has 2.6 million rows in one.
 DAY, PERIOD = 24 * 60, 30 * 24 * 60
+DAY_MS = DAY * BUCKET_MS
 
 #: The latest due time that a write timestamp tells from later ones: in the year 2255, and it has to fit into 63 bits.
 _DUE_MAX_MS = 9_000_000_000_000
@@ -70,13 +71,42 @@ class JobRow:
     """What the scheduler says of a job."""
 
     job_id: str
-    #: The submissions offset of the definition.
+    #: The submissions offset of what it goes by: its first submission, or the last change of its definition or state.
     version: int
     #: When it was first accepted.
     accepted_ms: int
     #: The encoded job with its triggers anchored; None for a rejected one.
     definition: bytes | None
     state: JobState = JobState.ACTIVE
+    #: Why it was rejected, or is paused or cancelled.
+    reason: str = ""
+    #: From when on due times are this version's, or will be once it is resumed; None for a job as first accepted.
+    since_ms: int | None = None
+    #: When its present definition was accepted; None for the first.
+    defined_ms: int | None = None
+    #: The version of its last cancel: runs of lower ones have ended. 0 if there was none.
+    cancelled: int = 0
+
+    @property
+    def anchor_ms(self) -> int:
+        """The time of acceptance that its definition's triggers go by."""
+        return self.accepted_ms if self.defined_ms is None else self.defined_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """That rows of the schedule count no more, which lower versions of a job have left there."""
+
+    job_id: str
+    #: The version of the job that this made.
+    version: int
+    #: Of lower versions, runs due from here on are not emitted.
+    since_ms: int
+    #: The latest emit time of a row that it concerns.
+    until_ms: int
+    #: Whether all runs of lower versions end CANCELLED, whenever they are due.
+    cancels: bool = False
+    #: Why, for people.
     reason: str = ""
 
 
@@ -138,6 +168,29 @@ class Store:
     async def delete_bucket(self, minute: int, shard: int) -> None:
         await self._session.run(Statement.DELETE_BUCKET, minute, shard)
 
+    async def save_changes(self, shard: int, changes: Iterable[Change]) -> None:
+        """Make it durable that rows count no more. Persists."""
+        homes: defaultdict[int, list[Call]] = defaultdict(list)
+        for change in changes:
+            day = change.until_ms // DAY_MS
+            values = (day, shard, change.until_ms, change.job_id, change.version)
+            more = (change.since_ms, change.cancels, change.reason)
+            homes[day].append((Statement.SAVE_CHANGE, (*values, *more)))
+        await persist("changes", lambda: self._write(homes.values()))
+
+    async def read_changes(self, shard: int, from_ms: int, until_ms: int) -> list[Change]:
+        """The changes that concern rows with an emit time from the first on, up to one before the second. Persists."""
+        days = range(from_ms // DAY_MS, (until_ms - 1) // DAY_MS + 1)
+        run = self._session.run
+        found = [
+            await persist("changes", partial(run, Statement.READ_CHANGES, day, shard, from_ms, until_ms))
+            for day in days
+        ]
+        return [Change(**row._asdict()) for rows in found for row in rows]
+
+    async def delete_changes(self, day: int, shard: int) -> None:
+        await self._session.run(Statement.DELETE_CHANGES, day, shard)
+
     # -- jobs ------------------------------------------------------------------------------------------------------
 
     async def save_jobs(self, shard: int, jobs: Iterable[JobRow]) -> None:
@@ -145,16 +198,13 @@ class Store:
         homes: defaultdict[int, list[Call]] = defaultdict(list)
         for job in jobs:
             bucket = bucket_of(job.job_id)
-            values = (
-                bucket,
-                shard,
-                job.job_id,
-                job.version,
-                job.accepted_ms,
-                job.definition,
-                job.state.value,
-            )
-            homes[bucket].append((Statement.SAVE_JOB, (*values, job.reason, job.version + 1)))
+            home = (bucket, shard, job.job_id)
+            values = (*home, job.version, job.accepted_ms, job.definition, job.state.value, job.reason)
+            if job.since_ms is None:
+                homes[bucket].append((Statement.SAVE_JOB, (*values, job.version + 1)))
+            else:
+                more = (job.since_ms, job.defined_ms, job.cancelled)
+                homes[bucket].append((Statement.SAVE_CHANGED_JOB, (*values, *more, job.version + 1)))
         new = {bucket for bucket in homes if bucket >= 0} - self._buckets_saved
         index: list[list[Call]] = [[(Statement.SAVE_BUCKET, (bucket // DAY, bucket))] for bucket in new]
         writes = [*homes.values(), *index]
@@ -184,6 +234,10 @@ class Store:
                 accepted_ms=row.accepted_ms,
                 definition=row.definition,
                 state=JobState(row.state),
+                reason=row.reason or "",
+                since_ms=row.since_ms,
+                defined_ms=row.defined_ms,
+                cancelled=row.cancelled or 0,
             )
             for rows in answers
             for row in rows

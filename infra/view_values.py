@@ -80,12 +80,12 @@ class JobView:
 
     job_id: str
     state: JobState
-    #: Why it was rejected; else empty.
+    #: Why it was rejected, or is paused or cancelled; else empty.
     reason: str = ""
     #: Its definition with its triggers anchored. None for a rejected one, and for the moment in which a run was recorded
     #: and the job was not yet.
     job: Job | None = None
-    #: The submissions offset of the definition.
+    #: The submissions offset of the record that it goes by: its first submission, or its last change.
     version: int | None = None
     accepted_ms: int | None = None
     #: The first due time after all those of which anything is recorded; in the past when it waits for an executor.
@@ -121,8 +121,13 @@ def run_view(job_id: str, due_ms: int, attempts: Sequence[AttemptView], now_ms: 
     return RunView(job_id=job_id, due_ms=due_ms, state=state, attempts=tuple(attempts))
 
 
-def next_due_ms(job: Job, accepted_ms: int, latest_due_ms: int | None) -> int | None:
-    """The first due time of an anchored job after the latest of which anything is recorded."""
+def next_due_ms(job: Job, accepted_ms: int, since_ms: int | None, latest_due_ms: int | None) -> int | None:
+    """The first due time of an anchored job after the latest of which anything is recorded.
+
+    `since_ms`: from when on due times are those of this definition, if it is not the first.
+    """
+    if since_ms is not None:
+        return job.next_ms(max(since_ms - 1, latest_due_ms or 0))
     return job.first_ms(accepted_ms) if latest_due_ms is None else job.next_ms(latest_due_ms)
 
 

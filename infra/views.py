@@ -116,10 +116,11 @@ class Views:
         """The runs of a job that are due before a time, latest first; the first of them may be one to come."""
         view = await self.job(job_id)
         dues = [view.next_due_ms] if view.next_due_ms is not None and view.next_due_ms < before_ms else []
-        if view.job is not None and view.job.recurring:
-            dues += await self._history(view, limit, before_ms)
-        elif view.last_run is not None and view.last_run.due_ms < before_ms:
-            dues.append(view.last_run.due_ms)
+        # Of a job with one due time there is a history only if more than its trigger has asked for runs of it.
+        known = set(await self._history(view, limit, before_ms))
+        if view.last_run is not None and view.last_run.due_ms < before_ms:
+            known.add(view.last_run.due_ms)
+        dues += sorted(known - set(dues), reverse=True)
         if not dues and before_ms == END_MS:
             raise NotFound(
                 f"job {job_id} has no runs: it is {view.state}{view.reason and f' ({view.reason})'}"
@@ -262,7 +263,7 @@ def job_view(
     last = _last_run(event, now_ms) if event else None
     next_ms = None
     if stored is JobState.ACTIVE and job is not None:
-        next_ms = next_due_ms(job, row.accepted_ms, latest_due_ms)
+        next_ms = next_due_ms(job, row.accepted_ms, row.since_ms, latest_due_ms)
     complete = job is not None
     return JobView(
         job_id=row.job_id,

@@ -3,43 +3,45 @@
     record ──► decode ──► in its shard? ──► known already? ──► due when? ──► row of the schedule, row of jobs
                   │              │                │               │
                   ▼              ▼                ▼               ▼
-               refused        passed on        nothing         refused
+               refused        passed on     nothing, or        refused
+                                            a new version
 
 Nothing here is written; the shard does that. What a record asks for follows from the record and from what was stored
 before it, never from the time at which it is read: a replay asks for the same.
+
+A job's row has one version, so what earlier records asked for can't be told from it any more once it is changed. Therefore a
+record that changes a job is read only when all records before it that named the job are satisfied and stored as such:
+they are never read again. `Asked.end` says how far the reading came, and the shard sees to the rest.
 """
 
 import asyncio
-import hashlib
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from dueline.address import REJECTED, SUBMISSIONS, shard_of
-from dueline.calendars import Calendar, Calendars
-from dueline.codec import (
-    SUBMISSION_LENGTH_MAX,
-    Submission,
-    decode,
-    decode_ready_run,
-    decode_submission,
-    encode_job,
-    encode_ready_run,
-)
-from dueline.commands import ControlCommand, RetryCommand
-from dueline.contracts import SINGLE_OBJECT_MARK
-from dueline.errors import DuelineError, InvalidJob, UndecodableRecord
-from dueline.ids import generated_at_ms, id_of_record, is_generated, is_name
+from dueline.address import SUBMISSIONS, shard_of
+from dueline.calendars import Calendar
+from dueline.codec import Submission, decode_submission, encode_job
+from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.errors import DuelineError, InvalidJob
+from dueline.ids import generated_at_ms, id_of_record, is_generated
 from dueline.job import Job
-from dueline.runs import ReadyRun, RunKey
-from dueline.states import ENDS, JobState, RunState
-from infra.kafka import RECORD_LENGTH_MAX
+from dueline.policies import IfExists
+from dueline.runs import RunEvent
+from dueline.states import ENDS, AttemptState, JobState, RunState
 from infra.publisher import Record
-from infra.rejects import CUT, PLACE, REASON
-from infra.store import JobRow, ScheduledRun
+from infra.store import Change, JobRow, ScheduledRun
+from stream_processors.scheduler.control import (
+    backfill_dues,
+    backfilled,
+    changed,
+    obeyed,
+    run_now,
+)
+from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected
+from stream_processors.scheduler.rows import base_ms, definition_of, first_row, row_of
 
 log = logging.getLogger(__name__)
 
@@ -49,61 +51,39 @@ REMEMBERED_MS = 60_000
 #: Clocks of clients may be this far ahead of the brokers' before a submission that they repeat, just when its shard
 #: moves, makes a second run.
 CLOCKS_AHEAD_MS = 5_000
-#: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
-ON_ITS_WAY_MS = 60_000
-#: How long a record may have been passed on for its first time to count; an outage of the platform in between.
-PASSED_ON_WITHIN_MS = 24 * 3600 * 1000
-#: None are kept yet, so jobs that name one are refused.
-NO_CALENDARS: Calendars = {}
-#: A record that was passed on says with these headers when it first came, and from where.
-FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 #: Characters of a reason: a message may quote what it is about at length.
 REASON_LENGTH_MAX = 2000
-#: Room that the headers of a refused record may need.
-HEADERS_LENGTH_MAX = 64_000
 
 _Decoded = Submission | DuelineError
 _Jobs = Mapping[str, JobRow]
-_Runs = Mapping[RunKey, tuple[int, RunState] | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """A record of the submissions topic."""
-
-    partition: int
-    offset: int
-    #: When the broker appended it.
-    stamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-
-    @property
-    def place(self) -> str:
-        return f"{SUBMISSIONS}/{self.partition}/{self.offset}"
-
-    @property
-    def first_stamp_ms(self) -> int:
-        """When it was appended for the first time, if it was passed on; never later than now, nor long before."""
-        for name, value in self.headers:
-            if name == FIRST_STAMP and value and value.isdigit() and len(value) < 16:  # anybody can send any
-                return max(min(int(value), self.stamp_ms), self.stamp_ms - PASSED_ON_WITHIN_MS)
-        return self.stamp_ms
-
-    @property
-    def passed_on(self) -> bool:
-        return any(name == FIRST_PLACE for name, _ in self.headers)
+_Latest = tuple[int, RunState] | None
 
 
 @dataclass(slots=True)
 class Asked:
     """What a batch of submissions asks for."""
 
+    #: The offset behind the last record that was read.
+    end: int = 0
     rows: list[ScheduledRun] = field(default_factory=list)
     jobs: list[JobRow] = field(default_factory=list)
+    #: What to heed from now on.
+    changes: list[Change] = field(default_factory=list)
+    #: Jobs that were cancelled: their owner is to be told.
+    cancelled: list[JobRow] = field(default_factory=list)
+    #: What ended without being emitted.
+    events: list[RunEvent] = field(default_factory=list)
     #: Passed on to another shard, or refused.
     records: list[Record] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was stored before of what a batch names."""
+
+    jobs: _Jobs
+    #: The latest attempt of each run that is retried, or might be filled in.
+    runs: Mapping[str, _Latest]
 
 
 class Known(Protocol):
@@ -123,109 +103,180 @@ class Acceptance:
         self._known = known
         #: Generated ids of before this time may have come before the first record that is read here, to an earlier owner.
         self._since_ms: int | None = None
-        #: The jobs accepted lately, oldest first, with the time until which they are remembered.
+        #: The jobs accepted or changed lately, oldest first, with the time until which they are remembered.
         self._recent: OrderedDict[str, tuple[JobRow, int]] = OrderedDict()
+        #: The jobs of which runs were asked for lately that their rows don't tell of, by the offset of the last such record.
+        self._extra: dict[str, int] = {}
 
-    async def read(self, records: Sequence[Received]) -> Asked:
-        """What the records ask for, together."""
+    async def read(self, records: Sequence[Received], satisfied: int = 0) -> Asked:
+        """What the records ask for, together. All below the offset `satisfied` are so, and stored as such."""
         if records:
             if self._since_ms is None:
                 self._since_ms = records[0].stamp_ms + CLOCKS_AHEAD_MS
             # Before the look-up: a job that is forgotten after it would be neither remembered nor found.
             self._forget(records[0].stamp_ms)
+            self._extra = {job_id: offset for job_id, offset in self._extra.items() if offset >= satisfied}
         decoded = [(record, _decoded(record)) for record in records]
-        jobs, runs = await self._look_up(decoded)
+        found = await self._look_up(decoded)
         asked = Asked()
         for record, submission in decoded:
-            try:
-                if isinstance(submission, Job):
-                    self._read_job(record, submission, jobs, asked)
-                elif isinstance(submission, RetryCommand):
-                    self._read_retry(record, submission, runs, asked)
-                elif isinstance(submission, ControlCommand):
-                    raise InvalidJob(
-                        "action", f"{submission.action} is not understood by this version of the scheduler"
-                    )
-                elif isinstance(submission, Calendar):
-                    raise InvalidJob("calendar", "this version of the scheduler does not keep calendars")
-                else:
-                    raise submission
-            except DuelineError as error:
-                self._refuse(record, error, jobs, asked)
-            except Exception as error:
-                # A mistake of ours, but no record may stop its shard, or vanish.
-                self._refuse(record, _mistake(record, error), jobs, asked)
+            if self._is_open(record, submission, found, satisfied):
+                break
+            self._read_one(record, submission, found, asked)
+            asked.end = record.offset + 1
         return asked
 
-    async def _look_up(self, decoded: Iterable[tuple[Received, _Decoded]]) -> tuple[_Jobs, _Runs]:
-        """All that was stored before of what the records name, in one go."""
+    def _read_one(self, record: Received, submission: _Decoded, found: _Found, asked: Asked) -> None:
+        try:
+            if isinstance(submission, Job):
+                self._read_job(record, submission, found, asked)
+            elif isinstance(submission, RetryCommand):
+                self._read_retry(record, submission, found, asked)
+            elif isinstance(submission, ControlCommand):
+                self._read_command(record, submission, found, asked)
+            elif isinstance(submission, Calendar):
+                raise InvalidJob("calendar", "this version of the scheduler does not keep calendars")
+            else:
+                raise submission
+        except DuelineError as error:
+            self._refuse(record, submission, error, found, asked)
+        except Exception as error:
+            # A mistake of ours, but no record may stop its shard, or vanish.
+            self._refuse(record, submission, _mistake(record, error), found, asked)
+
+    async def _look_up(self, decoded: Iterable[tuple[Received, _Decoded]]) -> _Found:
+        """All that was stored before of what the records name."""
         ids = {
             job_id
             for record, submission in decoded
-            if (job_id := _id_of(record, submission)) and not isinstance(submission, RetryCommand)
+            if (job_id := _id_of(record, submission))
             if not self._is_elsewhere(job_id)
             and job_id not in self._recent
-            and self._may_be_known(job_id, record)
+            and (isinstance(submission, RetryCommand) or self._may_be_known(job_id, record))
         }
-        runs = {s.run.key: s.run for _, s in decoded if isinstance(s, RetryCommand)}
         found = await self._known.find_jobs(self._shard, ids) if ids else {}
-        found_runs = await asyncio.gather(
-            *(self._known.latest_attempt(run.run_id, run.job_id, run.due_ms) for run in runs.values())
-        )
         jobs = {job_id: job for job_id, job in found.items() if job.state is not JobState.REJECTED}
-        return jobs, dict(zip(runs, found_runs, strict=True))
+        runs = {s.run.run_id: (s.run.job_id, s.run.due_ms) for _, s in decoded if isinstance(s, RetryCommand)}
+        for record, submission in decoded:
+            if isinstance(submission, ControlCommand) and (row := self._find(submission.job_id, jobs)):
+                runs |= backfill_dues(row, submission, record.stamp_ms)
+        latest = await asyncio.gather(
+            *(self._known.latest_attempt(run, *whose) for run, whose in runs.items())
+        )
+        return _Found(jobs, dict(zip(runs, latest, strict=True)))
 
-    def _read_job(self, record: Received, job: Job, jobs: _Jobs, asked: Asked) -> None:
+    def _is_open(self, record: Received, submission: _Decoded, found: _Found, satisfied: int) -> bool:
+        """Whether the record may change a job of which an earlier record might be read again."""
+        if not isinstance(submission, Job | ControlCommand):
+            return False
+        job_id = _id_of(record, submission)
+        assert job_id is not None
+        row = self._find(job_id, found.jobs)
+        if row is None or not satisfied <= max(row.version, self._extra.get(job_id, -1)) < record.offset:
+            return False
+        return not (isinstance(submission, Job) and _is_same(row, submission))
+
+    def _read_job(self, record: Received, job: Job, found: _Found, asked: Asked) -> None:
         job_id = _id_of(record, job)
         assert job_id is not None
         if job.id is None:
             job = replace(job, id=job_id)
         if self._is_elsewhere(job_id):
-            asked.records.append(_passed_on(record, job_id, encode_job(job)))
+            asked.records.append(passed_on(record, job_id, encode_job(job)))
             return
-        known = self._recent[job_id][0] if job_id in self._recent else jobs.get(job_id)
-        # A job found with the version of this very record was stored before a crash, and is written again.
-        if known is not None and known.version != record.offset:
-            if known.definition != encode_job(job.anchored(_base_ms(job_id, known.accepted_ms))):
+        known = self._find(job_id, found.jobs)
+        if known is None:
+            self._accept(record, job, asked)
+        elif known.version == record.offset:
+            self._ask(record, known, asked)  # it was stored before a crash, and is written again
+        elif not _is_same(known, job):
+            if job.if_exists is IfExists.REFUSE:
                 raise InvalidJob(
                     "id", f"job {job_id} exists with another definition; submit this one under a new id"
                 )
-            return
-        accepted_ms = known.accepted_ms if known else record.first_stamp_ms
-        job = job.anchored(_base_ms(job_id, accepted_ms))
-        run = first_run(job, job_id, accepted_ms, record)
-        definition = encode_job(job)
-        row = JobRow(job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=definition)
-        asked.rows.append(row_of(run, record.offset, definition if job.recurring else None))
+            row, changes = changed(known, job, record)
+            asked.changes += changes
+            self._ask(record, row, asked)
+
+    def _accept(self, record: Received, job: Job, asked: Asked) -> None:
+        job_id, accepted_ms = job.id or "", record.first_stamp_ms
+        job = replace(job.anchored(base_ms(job_id, accepted_ms)), if_exists=IfExists.REPLACE)
+        row = JobRow(
+            job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=encode_job(job)
+        )
+        self._ask(record, row, asked, job)
+
+    def _ask(self, record: Received, row: JobRow, asked: Asked, job: Job | None = None) -> None:
+        """Ask for what a version of a job needs that the record has made."""
+        first = first_row(row, job or definition_of(row), record.stamp_ms)
+        if first is not None:
+            asked.rows.append(first)
+        if row.cancelled == record.offset:
+            asked.cancelled.append(row)
         asked.jobs.append(row)
         self._remember(row, record)
 
-    def _read_retry(self, record: Received, command: RetryCommand, runs: _Runs, asked: Asked) -> None:
+    def _read_retry(self, record: Received, command: RetryCommand, found: _Found, asked: Asked) -> None:
         run = command.run
         if self._is_elsewhere(run.job_id):
-            asked.records.append(_passed_on(record, run.job_id, record.value))
+            asked.records.append(passed_on(record, run.job_id, record.value))
             return
-        latest = runs[run.key]
+        latest = found.runs[run.run_id]
         if latest and (latest[0] > command.follows or latest[1] in ENDS):
             log.info(
                 "retry of %s dropped, it is %s", run.run_id, latest[1], extra={"action": "retry_dropped"}
             )
             return
+        row = self._find(run.job_id, found.jobs)
+        if row is not None and run.version < row.cancelled:
+            reason = row.reason if row.version == row.cancelled else "its job was cancelled"
+            asked.events.append(run.unstarted(AttemptState.CANCELLED, reason, record.stamp_ms))
+            return
         asked.rows.append(
             row_of(replace(run, emit_ms=max(run.emit_ms, record.stamp_ms)), record.offset, None)
         )
 
-    def _refuse(self, record: Received, error: DuelineError, jobs: _Jobs, asked: Asked) -> None:
-        job_id = _readable_id(record)
+    def _read_command(self, record: Received, command: ControlCommand, found: _Found, asked: Asked) -> None:
+        job_id = command.job_id
+        if self._is_elsewhere(job_id):
+            asked.records.append(passed_on(record, job_id, record.value))
+            return
+        known = self._find(job_id, found.jobs)
+        if known is None:
+            raise InvalidJob("id", f"there is no job {job_id} to {command.action}")
+        if known.version == record.offset:
+            self._ask(record, known, asked)
+        elif command.action is Action.RUN:
+            asked.rows.append(row_of(run_now(known, record), record.offset, None))
+            self._extra[job_id] = record.offset
+        elif command.action is Action.BACKFILL:
+            latest = {run_id: found.runs[run_id] for run_id in backfill_dues(known, command, record.stamp_ms)}
+            runs = backfilled(known, latest, record)
+            asked.rows += [row_of(run, record.offset, None) for run in runs]
+            self._extra[job_id] = record.offset
+        elif (outcome := obeyed(known, command, record)) is not None:
+            row, changes = outcome
+            asked.changes += changes
+            self._ask(record, row, asked)
+
+    def _refuse(
+        self, record: Received, submission: _Decoded, error: DuelineError, found: _Found, asked: Asked
+    ) -> None:
+        job_id = submission.job_id if isinstance(submission, ControlCommand) else readable_id(record)
         if job_id and self._is_elsewhere(job_id) and not record.passed_on:
             # Its own shard refuses it again, and can show it as REJECTED in the order of that shard's log.
-            asked.records.append(_passed_on(record, job_id, record.value))
+            asked.records.append(passed_on(record, job_id, record.value))
             return
         # A message may quote half a surrogate pair, which neither a header nor Cassandra takes.
         reason = str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH_MAX]
         log.info("%s refused: %s", record.place, reason, extra={"action": "rejected", "job_id": job_id})
-        asked.records.append(_rejected(record, reason))
-        if job_id and not self._is_elsewhere(job_id) and job_id not in self._recent and job_id not in jobs:
+        asked.records.append(rejected(record, reason))
+        if (
+            job_id
+            and not isinstance(submission, ControlCommand)
+            and not self._is_elsewhere(job_id)
+            and self._find(job_id, found.jobs) is None
+        ):
             asked.jobs.append(
                 JobRow(
                     job_id=job_id,
@@ -236,6 +287,10 @@ class Acceptance:
                     reason=reason,
                 )
             )
+
+    def _find(self, job_id: str, jobs: _Jobs) -> JobRow | None:
+        recent = self._recent.get(job_id)
+        return recent[0] if recent else jobs.get(job_id)
 
     def _is_elsewhere(self, job_id: str) -> bool:
         return shard_of(job_id, self._shards) != self._shard
@@ -250,55 +305,17 @@ class Acceptance:
     def _remember(self, row: JobRow, record: Received) -> None:
         made_ms = generated_at_ms(row.job_id) if is_generated(row.job_id) else 0
         self._recent[row.job_id] = row, max(made_ms, record.stamp_ms) + REMEMBERED_MS
+        self._recent.move_to_end(row.job_id)
 
     def _forget(self, stamp_ms: int) -> None:
         while self._recent and next(iter(self._recent.values()))[1] < stamp_ms:
             self._recent.popitem(last=False)
 
 
-def first_run(job: Job, job_id: str, accepted_ms: int, record: Received) -> ReadyRun:
-    """The first run of an anchored job. Raises InvalidJob if there is none."""
-    # What began while the submission was on its way is its first due time too; an old id brings no old due times.
-    since_ms = max(min(_base_ms(job_id, accepted_ms), accepted_ms), accepted_ms - ON_ITS_WAY_MS)
-    due_ms = job.first_ms(since_ms, NO_CALENDARS)
-    return ReadyRun(
-        job_id=job_id,
-        due_ms=due_ms,
-        emit_ms=max(job.emit_ms(due_ms), record.stamp_ms),
-        attempt=1,
-        version=record.offset,
-        executor_class=job.executor_class,
-        priority=job.priority,
-        params=job.params,
-        timeout_ms=round(job.timeout_s * 1000),
-        retry=job.retry,
-        name=job.name,
-        recurring=job.recurring,
-    )
-
-
-def following_row(row: ScheduledRun) -> ScheduledRun | None:
-    """The row of the run that follows upon one of a recurring job; None after the last."""
-    assert row.definition is not None
-    job = decode_submission(row.definition)
-    assert isinstance(job, Job)
-    run = decode_ready_run(row.run)
-    due_ms = job.next_ms(run.due_ms)
-    if due_ms is None:
-        return None
-    return row_of(replace(run, due_ms=due_ms, emit_ms=job.emit_ms(due_ms)), row.submission, row.definition)
-
-
-def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> ScheduledRun:
-    return ScheduledRun(
-        emit_ms=run.emit_ms,
-        run_id=run.run_id,
-        attempt=run.attempt,
-        priority=run.priority,
-        submission=submission,
-        run=encode_ready_run(run),
-        definition=definition,
-    )
+def _is_same(row: JobRow, job: Job) -> bool:
+    """Whether a submission has the definition that its job has already."""
+    job = replace(job.anchored(base_ms(row.job_id, row.anchor_ms)), id=row.job_id, if_exists=IfExists.REPLACE)
+    return row.definition == encode_job(job)
 
 
 def _decoded(record: Received) -> _Decoded:
@@ -321,48 +338,6 @@ def _id_of(record: Received, submission: _Decoded) -> str | None:
         return submission.id or id_of_record(record.stamp_ms, SUBMISSIONS, record.partition, record.offset)
     if isinstance(submission, RetryCommand):
         return submission.run.job_id
-    return _readable_id(record)
-
-
-def _base_ms(job_id: str, accepted_ms: int) -> int:
-    """What a job without a due time is due at, and intervals without a start begin at."""
-    return generated_at_ms(job_id) if is_generated(job_id) else accepted_ms
-
-
-def _readable_id(record: Received) -> str | None:
-    """The id that a record which is refused was meant to have, if it can be made out."""
-    value = record.value or b""
-    candidate: object = None
-    try:
-        if value.startswith(SINGLE_OBJECT_MARK):
-            candidate = decode(value)[1].get("id")
-        else:
-            candidate = json.loads(value)["id"]
-    except (UndecodableRecord, ValueError, TypeError, KeyError, RecursionError):
-        candidate = None
-    if candidate is None and record.key:
-        candidate = record.key.decode("utf-8", "replace")
-    return (
-        candidate if isinstance(candidate, str) and (is_generated(candidate) or is_name(candidate)) else None
-    )
-
-
-def _passed_on(record: Received, job_id: str, value: bytes | None) -> Record:
-    """The record for the shard that its job belongs to, with the time at which it first came."""
-    own = tuple(header for header in record.headers if header[0] not in (FIRST_STAMP, FIRST_PLACE))
-    marks = ((FIRST_STAMP, str(record.first_stamp_ms).encode()), (FIRST_PLACE, record.place.encode()))
-    return Record(SUBMISSIONS, job_id.encode(), value, headers=own + marks)
-
-
-def _rejected(record: Received, reason: str) -> Record:
-    """The record for `jobs.rejected`: bytes unchanged, the reason and the source in headers."""
-    value = record.value
-    marks: list[tuple[str, bytes | None]] = [(REASON, reason.encode()), (PLACE, record.place.encode())]
-    length = (
-        len(value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
-    )
-    if value is not None and length > RECORD_LENGTH_MAX - HEADERS_LENGTH_MAX:
-        # It cannot be passed on whole: its hash and its source tell what is missing.
-        marks.append((CUT, f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}".encode()))
-        value = value[:SUBMISSION_LENGTH_MAX]
-    return Record(REJECTED, record.key, value, headers=record.headers + tuple(marks))
+    if isinstance(submission, ControlCommand):
+        return submission.job_id
+    return readable_id(record)

@@ -8,20 +8,24 @@ from typing import Any
 
 from faust.types import Message
 
-from dueline.address import BUCKET_MS, READY, minute_of
-from dueline.codec import decode_ready_run
+from dueline.address import BUCKET_MS, CONTROL, READY, RUNS, minute_of
+from dueline.codec import decode_ready_run, encode_cancel_order, encode_run_event
+from dueline.commands import CancelOrder
 from dueline.errors import InvalidJob, OwnershipLost, UndecodableRecord
 from dueline.ids import parse_run_id
 from dueline.job import Priority
-from dueline.runs import RunKey
+from dueline.runs import RunEvent, RunKey
+from dueline.states import JobState
 from infra.cassandra import PASSING
-from infra.log_reader import read_to_end
+from infra.log_reader import answered, ends_of, read_to_end
 from infra.publisher import Placed, Publisher, Record
 from infra.settings import Settings
-from infra.store import ScheduledRun, ShardRow, Store, persist
+from infra.store import DAY, Change, JobRow, ScheduledRun, ShardRow, Store, persist
 from stream_processors.partitions import Worker, report_failure
-from stream_processors.scheduler.acceptance import Acceptance, Received, following_row
+from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.judge import Judge
+from stream_processors.scheduler.received import Received
 from stream_processors.scheduler.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -33,6 +37,8 @@ STORE_TRUSTED_S = 5.0
 READ_AHEAD_MS = 10_000
 #: Rows of one page, and rows in the heap above which no page is read: some 5 MB a shard, however many share a minute.
 PAGE_ROWS, HEAP_ROWS_MAX = 500, 4_000
+#: While what was read is waited for to be satisfied and stored, it is looked at as often as this.
+SATISFIED_INTERVAL_S = 0.02
 #: Without anything due a wheel turns as often as this, so that its cursor keeps up with the time.
 TURN_INTERVAL_S = 1.0
 #: How long a released shard waits for the acknowledgement of what it has sent.
@@ -64,12 +70,17 @@ class Shard(Worker):
         self._failed = failed
         self._row: ShardRow
         self._wheel: Wheel | None = None
+        self._judge: Judge
+        #: Changes that concern rows with an emit time before this are known to the judge.
+        self._changes_until_ms = 0
         self._acceptance: Acceptance
         self._stored_at_s = 0.0
         self._page_rows = PAGE_ROWS
         #: The submissions offset that is stored. A commit beyond it would hide from the next owner what it has to replay.
         self._stored_submissions: int | None = None
         self._turn_now, self._read_now = asyncio.Event(), asyncio.Event()
+        #: Set when the row should be stored at once, and each time it was stored.
+        self._store_now, self._stored = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
     # -- the worker ------------------------------------------------------------------------------------------------
@@ -87,13 +98,17 @@ class Shard(Worker):
             # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
             await asyncio.sleep(STORE_TRUSTED_S)
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
+        self._judge = Judge(emitted)
+        self._changes_until_ms = self._row.cursor_ms
+        await self._learn_changes(now_ms + READ_AHEAD_MS)
         self._wheel = Wheel(
             cursor_ms=self._row.cursor_ms,
             submissions=self._row.submissions,
             ready=self._row.ready,
             emitted=emitted,
             publish=self._emit,
-            follow=self._follow,
+            judge=self._judge.judge,
+            save=lambda rows: self._store.save_rows(self.partition, rows),
             progress=self._turn_now.set,
             failed=self._failed,
         )
@@ -114,16 +129,61 @@ class Shard(Worker):
         assert self._wheel is not None
         # What lies below the stored offset was satisfied by the last owner.
         received = [_received(message) for message in batch if message.offset >= self._row.submissions]
-        asked = await self._acceptance.read(received)
+        if not received:
+            self._wheel.admit((), batch[-1].offset + 1)
+            return
+        while received:
+            asked = await self._acceptance.read(received, self._stored_submissions or self._row.submissions)
+            received = [record for record in received if record.offset >= asked.end]
+            if asked.end:
+                await self._do(asked, self._wheel)
+            if received:
+                await self._until_satisfied(received[0].offset, self._wheel)
+
+    async def _do(self, asked: Asked, wheel: Wheel) -> None:
+        """Make all that was asked for durable, in an order in which nothing counts before what it rests on."""
+        if asked.changes:
+            await self._store.save_changes(self.partition, asked.changes)
+            self._judge.learn(asked.changes)
         if self._may_emit():
-            self._wheel.step(self._clock.now_ms())  # what is due now is late then, and need not be stored
-        rows = [row for row in asked.rows if not self._wheel.is_late(row)]
+            wheel.step(self._clock.now_ms())  # what is due now is late then, and need not be stored
+        rows = [row for row in asked.rows if not wheel.is_late(row)]
         await self._store.save_rows(self.partition, rows)
         await self._store.save_jobs(self.partition, asked.jobs)
-        if asked.records:
-            await self._publisher.deliver(asked.records)
-        self._wheel.admit(asked.rows, batch[-1].offset + 1)
+        records = asked.records + [self._record(event) for event in asked.events]
+        if asked.cancelled:
+            records += await self._orders(asked.cancelled, wheel)
+        if records:
+            await self._publisher.deliver(records)
+        wheel.admit(asked.rows, asked.end)
         self._turn_now.set()
+
+    async def _until_satisfied(self, offset: int, wheel: Wheel) -> None:
+        """Until all submissions below an offset are satisfied, and stored as such: they are not read again."""
+        self._turn_now.set()
+        while (self._stored_submissions or self._row.submissions) < offset:
+            if wheel.submissions >= offset:
+                self._store_now.set()
+            self._stored.clear()
+            await _wait(self._stored, SATISFIED_INTERVAL_S)
+
+    async def _orders(self, cancelled: Sequence[JobRow], wheel: Wheel) -> list[Record]:
+        """What the executor has to be told of jobs that were cancelled, now that no run of theirs is emitted any more."""
+        await wheel.acknowledged()
+        places = [(topic, self.partition) for topic in READY.values()]
+        ends = await answered(lambda: ends_of(self._settings, places))
+        ready = {priority: ends[topic, self.partition] for priority, topic in READY.items()}
+        return [
+            Record(
+                CONTROL,
+                job.job_id.encode(),
+                encode_cancel_order(
+                    CancelOrder(job_id=job.job_id, version=job.version, reason=job.reason, ready=ready)
+                ),
+                self.partition,
+            )
+            for job in cancelled
+        ]
 
     def committable(self) -> int | None:
         return self._stored_submissions
@@ -171,6 +231,7 @@ class Shard(Worker):
     async def _read_page(self, wheel: Wheel) -> None:
         minute = minute_of(wheel.position[0])
         end_ms = (minute + 1) * BUCKET_MS
+        await self._learn_changes(end_ms)
         wheel.reading_until_ms = end_ms
         behind = wheel.position
 
@@ -182,6 +243,7 @@ class Shard(Worker):
 
         limit, rows = await persist("reading the schedule", read)
         self._page_rows = min(PAGE_ROWS, 2 * limit)
+        await self._learn_cancels(rows)
         wheel.reading_until_ms = 0
         if len(rows) == limit:
             wheel.read(rows, rows[-1].position)
@@ -189,6 +251,37 @@ class Shard(Worker):
             wheel.read(rows, (end_ms, "", 0))
             old = minute - KEPT_MINUTES
             await persist("deleting a bucket", lambda: self._store.delete_bucket(old, self.partition))
+            if old % DAY == 0:
+                day = old // DAY - 1
+                await persist("deleting changes", lambda: self._store.delete_changes(day, self.partition))
+
+    async def _learn_changes(self, end_ms: int) -> None:
+        """Have the judge know of all changes that concern rows with an earlier emit time, and forget those that have passed."""
+        end_ms = max(end_ms, self._clock.now_ms() + BUCKET_MS)
+        if end_ms > self._changes_until_ms:
+            begin_ms, self._changes_until_ms = self._changes_until_ms, end_ms
+            self._judge.learn(await self._store.read_changes(self.partition, begin_ms, end_ms))
+        if self._wheel is not None:
+            self._judge.forget(self._wheel.cursor_ms)
+
+    async def _learn_cancels(self, rows: Sequence[ScheduledRun]) -> None:
+        """Retries lie further ahead than any due time tells: whether their job was cancelled is asked of the job."""
+        retried = {parse_run_id(row.run_id)[0]: row.emit_ms for row in rows if row.attempt > 1}
+        if not retried:
+            return
+        jobs = await self._store.find_jobs(self.partition, retried)
+        self._judge.learn(
+            Change(
+                job_id=job_id,
+                version=job.cancelled,
+                since_ms=0,
+                until_ms=max(row.emit_ms for row in rows),
+                cancels=True,
+                reason=job.reason if job.state is JobState.CANCELLED else "its job was cancelled",
+            )
+            for job_id, job in jobs.items()
+            if job.cancelled
+        )
 
     async def _keep_stored(self, wheel: Wheel) -> None:
         while True:
@@ -205,7 +298,9 @@ class Shard(Worker):
             if began_s - self._stored_at_s > STORE_TRUSTED_S:
                 self._turn_now.set()  # it may emit again
             self._stored_at_s, self._stored_submissions = began_s, state.submissions
-            await asyncio.sleep(STORE_INTERVAL_S)
+            self._stored.set()
+            self._store_now.clear()
+            await _wait(self._store_now, STORE_INTERVAL_S)
 
     # -- what they do ----------------------------------------------------------------------------------------------
 
@@ -217,18 +312,17 @@ class Shard(Worker):
             self._row, cursor_ms=wheel.cursor_ms, submissions=wheel.submissions, ready=dict(wheel.ready)
         )
 
-    async def _emit(self, rows: Sequence[ScheduledRun]) -> Sequence[Placed]:
-        return await self._publisher.deliver(
-            [
-                Record(READY[row.priority], parse_run_id(row.run_id)[0].encode(), row.run, self.partition)
-                for row in rows
-            ]
-        )
+    async def _emit(self, rows: Sequence[ScheduledRun], events: Sequence[RunEvent]) -> Sequence[Placed]:
+        records = [
+            Record(READY[row.priority], parse_run_id(row.run_id)[0].encode(), row.run, self.partition)
+            for row in rows
+        ]
+        if events:
+            records += [self._record(event) for event in events]
+        return await self._publisher.deliver(records)
 
-    async def _follow(self, rows: Sequence[ScheduledRun]) -> Sequence[ScheduledRun]:
-        following = [next_row for row in rows if (next_row := following_row(row)) is not None]
-        await self._store.save_rows(self.partition, following)
-        return following
+    def _record(self, event: RunEvent) -> Record:
+        return Record(RUNS, event.job_id.encode(), encode_run_event(event), self.partition)
 
     def _emitted_since(self, row: ShardRow) -> set[RunKey]:
         """The runs that the ready topics hold from the offsets of a shard row on."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from dueline.address import READY
 from dueline.job import Priority
-from dueline.runs import RunKey
+from dueline.runs import RunEvent, RunKey
 from infra.publisher import Placed
 from infra.store import Position, ScheduledRun
+from stream_processors.scheduler.judge import Judged
 
 #: Rows sent in one go: a few milliseconds' work, so that other shards of this process get their turn.
 SEND_MAX = 500
@@ -24,10 +25,12 @@ UNDER_WAY_MAX = 10_000
 
 PRIORITY_OF = {topic: priority for priority, topic in READY.items()}
 
-#: Sends rows, in order, and tells where they lie once all are acknowledged.
-Publish = Callable[[Sequence[ScheduledRun]], Awaitable[Sequence[Placed]]]
-#: Makes the rows that follow upon emitted ones of recurring jobs durable, and returns them.
-Follow = Callable[[Sequence[ScheduledRun]], Awaitable[Sequence[ScheduledRun]]]
+#: Sends rows, in order, and what ended instead of being emitted; tells where they lie once all are acknowledged.
+Publish = Callable[[Sequence[ScheduledRun], Sequence[RunEvent]], Awaitable[Sequence[Placed]]]
+#: What becomes of a row at a time at which it is due.
+Verdict = Callable[[ScheduledRun, int], Judged]
+#: Makes rows durable.
+Save = Callable[[Sequence[ScheduledRun]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -66,7 +69,8 @@ class Wheel:
         ready: Mapping[Priority, int],
         emitted: Iterable[RunKey],
         publish: Publish,
-        follow: Follow,
+        judge: Verdict,
+        save: Save,
         progress: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -80,7 +84,8 @@ class Wheel:
         self._ready = dict(ready)
         self._emitted = set(emitted)
         self._publish = publish
-        self._follow = follow
+        self._judge = judge
+        self._save = save
         self._progress = progress
         self._failed = failed
         self._heap: list[tuple[Position, ScheduledRun]] = []
@@ -95,6 +100,7 @@ class Wheel:
         self._claimed_ms = cursor_ms  # the highest cursor that an emission in the account may lead to
         self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -160,6 +166,11 @@ class Wheel:
             return now_ms
         return self._heap[0][1].emit_ms if self._heap and self._heap[0][0] <= self.position else None
 
+    async def acknowledged(self) -> None:
+        """Wait until all that was sent before is acknowledged."""
+        if self._sending:
+            await asyncio.wait(set(self._sending))
+
     async def close(self, timeout_s: float) -> None:
         """Wait for what is under way, at most so long; what is not acknowledged then stays in the account."""
         if self._tasks:
@@ -221,15 +232,15 @@ class Wheel:
                 continue
             emission.keys += [row.key for row in rows]
             emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in rows))
+            judged = [self._judge(row, now_ms) for row in rows]
+            ready = [row for row, verdict in zip(rows, judged, strict=True) if verdict.ready]
+            events = [event for verdict in judged for event in verdict.events]
+            following = [verdict.following for verdict in judged if verdict.following is not None]
             # The next run of a recurring job is durable before the cursor passes this one, emitted now or before.
-            recurring = [row for row in rows if row.definition is not None]
-            following: Sequence[ScheduledRun] = ()
-            if recurring:
-                _, following = await asyncio.gather(
-                    self._publish_new(emission, rows), self._follow(recurring)
-                )
+            if following:
+                await asyncio.gather(self._publish_new(emission, ready, events), self._save(following))
             else:
-                await self._publish_new(emission, rows)
+                await self._publish_new(emission, ready, events)
             self.add(row for row in following if not self.is_late(row))
             # Behind the cursor nobody would look for them: they belong to this emission.
             waiting += self._take_in_hand(row for row in following if self.is_late(row))
@@ -238,10 +249,21 @@ class Wheel:
         self._under_way -= emission.rows
         self._settle()
 
-    async def _publish_new(self, emission: _Emission, rows: Sequence[ScheduledRun]) -> None:
+    async def _publish_new(
+        self, emission: _Emission, rows: Sequence[ScheduledRun], events: Sequence[RunEvent]
+    ) -> None:
         """Send what the log doesn't hold already."""
-        for place in await self._publish([row for row in rows if row.key not in self._emitted]):
-            priority = PRIORITY_OF[place.topic]
+        sent = asyncio.get_running_loop().create_future()
+        self._sending.add(sent)
+        try:
+            places = await self._publish([row for row in rows if row.key not in self._emitted], events)
+        finally:
+            self._sending.discard(sent)
+            sent.set_result(None)
+        for place in places:
+            priority = PRIORITY_OF.get(place.topic)
+            if priority is None:
+                continue  # an event's
             first, end = emission.spans.get(priority, (place.offset, 0))
             emission.spans[priority] = (min(first, place.offset), max(end, place.offset + 1))
 

@@ -27,7 +27,7 @@ from dueline.states import AttemptState
 from infra.cassandra import connect
 from infra.settings import load_settings
 from infra.store import JobRow, ScheduledRun, Store, Told
-from stream_processors.scheduler.acceptance import Received, first_run, row_of
+from stream_processors.scheduler.rows import first_row
 from tests.bench.made_jobs import made_id, waiting
 from tests.bench.meter import now_s
 
@@ -48,11 +48,12 @@ def add_waiting(rows: Rows, job: Job) -> None:
     """What the scheduler writes for a job that it accepts."""
     assert job.id is not None
     made_ms = generated_at_ms(job.id)
-    record = Received(partition=0, offset=0, stamp_ms=made_ms, key=None, value=None)
-    job_id, job = job.id, job.anchored(made_ms)
-    run = first_run(job, job_id, made_ms, record)
-    rows.jobs.append(JobRow(job_id=job_id, version=0, accepted_ms=made_ms, definition=encode_job(job)))
-    rows.schedule.append(row_of(run, 0, None))
+    job = job.anchored(made_ms)
+    row = JobRow(job_id=job.id or "", version=0, accepted_ms=made_ms, definition=encode_job(job))
+    first = first_row(row, job, made_ms)
+    assert first is not None
+    rows.jobs.append(row)
+    rows.schedule.append(first)
 
 
 def add_ended(rows: Rows, job: Job, state: AttemptState) -> None:

@@ -137,7 +137,9 @@ plain_actions = st.sampled_from(sorted(set(Action) - {Action.CHANGE, Action.BACK
 st.register_type_strategy(
     ControlCommand,
     st.builds(ControlCommand, job_id=ids, action=plain_actions, note=texts)
-    | st.builds(ControlCommand, job_id=ids, action=st.just(Action.CHANGE), fields=params.filter(bool), note=texts)
+    | st.builds(
+        ControlCommand, job_id=ids, action=st.just(Action.CHANGE), fields=params.filter(bool), note=texts
+    )
     | st.builds(
         lambda job_id, span: ControlCommand(
             job_id=job_id, action=Action.BACKFILL, start_ms=min(span), end_ms=max(span)

@@ -88,8 +88,8 @@ def test_the_next_due_time_is_the_first_until_a_run_is_recorded() -> None:
     start = from_ms(NOW_MS)
     interval = timedelta(seconds=10)
     job = Job(executor_class="command", triggers=(Every(interval, start=start, end=start + 2 * interval),))
-    dues = [next_due_ms(job, NOW_MS, None)]
-    while (due_ms := next_due_ms(job, NOW_MS, dues[-1])) is not None:
+    dues = [next_due_ms(job, NOW_MS, None, None)]
+    while (due_ms := next_due_ms(job, NOW_MS, None, dues[-1])) is not None:
         dues.append(due_ms)
     assert dues == [NOW_MS, NOW_MS + 10_000, NOW_MS + 20_000]
 

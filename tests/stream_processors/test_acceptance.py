@@ -17,12 +17,11 @@ from dueline.codec import (
     SUBMISSION_LENGTH_MAX,
     decode_ready_run,
     decode_submission,
-    encode_control_command,
     encode_job,
     encode_ready_run,
     encode_retry_command,
 )
-from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.commands import RetryCommand
 from dueline.ids import IdGenerator, generated_at_ms, is_generated
 from dueline.job import HORIZON_MS, Job, Priority
 from dueline.policies import Retry
@@ -31,17 +30,10 @@ from dueline.states import JobState, RunState
 from dueline.triggers import Every, Once
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.rejects import CUT, PLACE, REASON
-from infra.store import JobRow
-from stream_processors.scheduler.acceptance import (
-    FIRST_PLACE,
-    FIRST_STAMP,
-    PASSED_ON_WITHIN_MS,
-    REMEMBERED_MS,
-    Acceptance,
-    Asked,
-    Received,
-    following_row,
-)
+from infra.store import JobRow, ScheduledRun
+from stream_processors.scheduler.acceptance import REMEMBERED_MS, Acceptance, Asked
+from stream_processors.scheduler.judge import Judge
+from stream_processors.scheduler.received import FIRST_PLACE, FIRST_STAMP, PASSED_ON_WITHIN_MS, Received
 
 SHARDS = 4
 NOW_MS = 1_800_000_000_000
@@ -87,7 +79,28 @@ def submission(job_id: str | None = NAME, **fields: Any) -> bytes:
 
 
 def asked(*records: Received, known: Memory | None = None) -> Asked:
-    return asyncio.run(Acceptance(0, SHARDS, known or Memory()).read(records))
+    return asyncio.run(asked_by([records], known))
+
+
+async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None = None) -> Asked:
+    """What all batches ask for, each read when what the one before asked for is stored, and satisfied where it has to be."""
+    total, known = Asked(), known or Memory()
+    acceptance = Acceptance(0, SHARDS, known)
+    for batch in batches:
+        left, satisfied = list(batch), 0
+        while left:
+            found = await acceptance.read(left, satisfied)
+            known.store(found.jobs)
+            for name in ("rows", "jobs", "changes", "cancelled", "events", "records"):
+                getattr(total, name).extend(getattr(found, name))
+            left = [record for record in left if record.offset >= found.end]
+            satisfied = left[0].offset if left else 0
+    return total
+
+
+def following_row(row: ScheduledRun) -> ScheduledRun | None:
+    """The row that follows upon one of a recurring job, emitted in time."""
+    return Judge().judge(row, row.emit_ms).following
 
 
 def once(found: Asked) -> ReadyRun:
@@ -198,8 +211,8 @@ def test_the_same_submission_twice_is_one_run(job_id: str, remembered: bool) -> 
         assert asked(later, known=known) == Asked()
 
 
-def test_a_named_job_with_another_definition_is_refused_and_stays_as_it_is() -> None:
-    found = asked(received(submission()), received(submission(timeout_s=1), 8))
+def test_another_definition_is_refused_if_the_caller_asks_for_that() -> None:
+    found = asked(received(submission()), received(submission(timeout_s=1, if_exists="refuse"), 8))
     assert len(found.rows) == len(found.jobs) == 1
     assert "exists with another definition" in refusal(replace(found, rows=[]))[0]
 
@@ -379,11 +392,12 @@ def test_a_job_that_is_never_due_is_refused() -> None:
     assert "never due" in refusal(asked(received(submission(trigger=trigger))))[0]
 
 
-def test_control_commands_are_refused_until_they_are_understood() -> None:
-    value = encode_control_command(ControlCommand(job_id=NAME, action=Action.CANCEL))
-    found = asked(received(submission(), 1, key=NAME.encode()), received(value, 2, key=NAME.encode()))
-    assert "cancel" in refusal(replace(found, rows=[]))[0]
-    assert [row.state for row in found.jobs] == [JobState.ACTIVE]
+@pytest.mark.parametrize("action", ["cancel", "run", "resume"])
+def test_a_command_for_a_job_that_there_is_not_is_refused_and_makes_none(action: str) -> None:
+    value = json.dumps({"action": action, "id": NAME}).encode()
+    found = asked(received(value, key=NAME.encode()))
+    assert f"there is no job {NAME} to {action}" in refusal(found)[0]
+    assert not found.jobs
 
 
 # -- retries -------------------------------------------------------------------------------------------------------
@@ -464,19 +478,6 @@ values = st.one_of(
 )
 pauses_ms = st.one_of(st.integers(0, 2000), st.integers(REMEMBERED_MS - 2, REMEMBERED_MS * 2))
 keys = st.sampled_from([None, NAMES[0].encode(), ELSEWHERE.encode()])
-
-
-async def asked_by(batches: Iterable[Sequence[Received]]) -> Asked:
-    """What all batches ask for, each read when what the one before asked for is stored."""
-    known, total = Memory(), Asked()
-    acceptance = Acceptance(0, SHARDS, known)
-    for batch in batches:
-        found = await acceptance.read(batch)
-        known.store(found.jobs)
-        total.rows += found.rows
-        total.jobs += found.jobs
-        total.records += found.records
-    return total
 
 
 @settings(deadline=None, max_examples=150)

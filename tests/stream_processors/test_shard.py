@@ -9,9 +9,12 @@ import stamina
 from cassandra import ReadTimeout
 
 from dueline.address import BUCKET_MS
+from dueline.clock import ManualClock
 from dueline.job import Priority
 from infra.settings import Settings
-from infra.store import Position, ScheduledRun, Store
+from infra.store import Change, Position, ScheduledRun, Store
+from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.judge import Judge
 from stream_processors.scheduler.shard import PAGE_ROWS, Shard
 from stream_processors.scheduler.wheel import Wheel
 from tests.stream_processors.transport import Transport, row
@@ -31,6 +34,12 @@ class Schedule:
         if limit > self.largest_page:
             raise ReadTimeout("too slow")
         return [row for row in self.rows if row.position > behind][:limit]
+
+    async def read_changes(self, shard: int, from_ms: int, until_ms: int) -> list[Change]:
+        return []
+
+    async def delete_changes(self, day: int, shard: int) -> None:
+        pass
 
     async def delete_bucket(self, minute: int, shard: int) -> None:
         self.deleted.append(minute)
@@ -52,9 +61,10 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
         settings=Settings(),
         store=cast(Store, schedule),
         publisher=cast(Any, None),
-        clock=cast(Any, None),
+        clock=BrokerClock(ManualClock()),
         failed=lambda error: pytest.fail(repr(error)),
     )
+    shard._judge = Judge()
     transport = Transport()
     wheel = Wheel(
         cursor_ms=0,
@@ -62,7 +72,8 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
         ready=dict.fromkeys(Priority, 0),
         emitted=(),
         publish=transport.publish,
-        follow=transport.follow,
+        judge=transport.judge,
+        save=transport.save,
         progress=lambda: None,
         failed=lambda error: pytest.fail(repr(error)),
     )

@@ -30,7 +30,8 @@ def wheel_on(transport: Transport, *, submissions: int = 1, emitted: tuple[RunKe
         ready=dict.fromkeys(Priority, 0),
         emitted=emitted,
         publish=transport.publish,
-        follow=transport.follow,
+        judge=transport.judge,
+        save=transport.save,
         progress=lambda: None,
         failed=lambda error: pytest.fail(repr(error)),
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dueline.job import Priority
-from dueline.runs import RunKey
+from dueline.runs import RunEvent, RunKey
 from infra.publisher import Placed
 from infra.store import Position, ScheduledRun
 from stream_processors.scheduler import wheel as module
@@ -85,7 +85,8 @@ class World(Transport):
             ready=self.stored.ready,
             emitted=self.emitted(self.stored.ready),
             publish=self.publish,
-            follow=self.follow,
+            judge=self.judge,
+            save=self.save,
             progress=lambda: None,
             failed=self.failures.append,
         )
@@ -94,7 +95,9 @@ class World(Transport):
     def now_ms(self) -> int:
         return self.brokers_ms - self.behind_ms
 
-    async def publish(self, rows: Sequence[ScheduledRun]) -> Sequence[Placed]:
+    async def publish(
+        self, rows: Sequence[ScheduledRun], events: Sequence[RunEvent] = ()
+    ) -> Sequence[Placed]:
         for sent in rows:
             assert sent.emit_ms <= self.told_ms, f"{sent.key} is early"
             assert sent.key not in self.settled, f"{sent.key} was emitted before"
@@ -138,12 +141,12 @@ class World(Transport):
         self.next_offset += len(rows)
         self.batch = Batch(rows, self.next_offset)
 
-    def save(self, rows: list[ScheduledRun]) -> None:
+    def keep(self, rows: list[ScheduledRun]) -> None:
         self.schedule.update((row.position, row) for row in rows)
 
     def admit(self) -> None:
         assert self.batch is not None
-        self.save(self.batch.rows)
+        self.keep(self.batch.rows)
         self.wheel.admit(self.batch.rows, self.batch.end)
         self.batch = None
 
@@ -227,7 +230,7 @@ class WheelInItsWorld(RuleBasedStateMachine):
     @rule(data=st.data())
     def one_row_is_durable(self, data: st.DataObject) -> None:
         assert self.world.batch is not None
-        self.world.save([data.draw(st.sampled_from(self.world.batch.rows))])
+        self.world.keep([data.draw(st.sampled_from(self.world.batch.rows))])
 
     @precondition(lambda self: self.world.batch is not None)
     @rule()
@@ -287,7 +290,7 @@ class WheelInItsWorld(RuleBasedStateMachine):
     @precondition(lambda self: self.world.saving)
     @rule(data=st.data())
     def following_rows_are_durable(self, data: st.DataObject) -> None:
-        self.world.save(list(data.draw(st.sampled_from(self.world.saving)).rows))
+        self.world.keep(list(data.draw(st.sampled_from(self.world.saving)).rows))
 
     @precondition(lambda self: self.world.saving)
     @rule(data=st.data())
@@ -295,7 +298,7 @@ class WheelInItsWorld(RuleBasedStateMachine):
         self.answer(data.draw(st.sampled_from(self.world.saving)))
 
     def answer(self, saving: Saving) -> None:
-        self.world.save(list(saving.rows))
+        self.world.keep(list(saving.rows))
         self.do(self.world.saved, saving)
 
     @rule()

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from dueline.address import READY
 from dueline.job import Priority
-from dueline.runs import RunKey
+from dueline.runs import RunEvent, RunKey
 from infra.publisher import Placed
 from infra.store import ScheduledRun
+from stream_processors.scheduler.judge import Judged
 
 #: What follows upon a run of a job that recurs this often, in ms.
 INTERVAL_MS = 7
@@ -65,7 +66,7 @@ class Saving:
     """Rows that a wheel wants to be durable."""
 
     rows: Sequence[ScheduledRun]
-    future: "asyncio.Future[Sequence[ScheduledRun]]"
+    future: "asyncio.Future[None]"
 
 
 class Transport:
@@ -76,17 +77,23 @@ class Transport:
         self.sent: list[Sending] = []
         self.saving: list[Saving] = []
 
-    async def publish(self, rows: Sequence[ScheduledRun]) -> Sequence[Placed]:
+    async def publish(
+        self, rows: Sequence[ScheduledRun], events: Sequence[RunEvent] = ()
+    ) -> Sequence[Placed]:
         if not rows:
             return ()
         sending = Sending(list(rows), asyncio.get_running_loop().create_future())
         self.sent.append(sending)
         return await sending.future
 
-    async def follow(self, rows: Sequence[ScheduledRun]) -> Sequence[ScheduledRun]:
-        saving = Saving([following(row) for row in rows], asyncio.get_running_loop().create_future())
+    def judge(self, row: ScheduledRun, now_ms: int) -> Judged:
+        """All is emitted."""
+        return Judged(True, following=following(row) if row.definition is not None else None)
+
+    async def save(self, rows: Sequence[ScheduledRun]) -> None:
+        saving = Saving(list(rows), asyncio.get_running_loop().create_future())
         self.saving.append(saving)
-        return await saving.future
+        await saving.future
 
     def append(self, sending: Sending) -> None:
         """The brokers have the records, and nobody knows it yet. Again: their acknowledgement was lost."""
@@ -104,7 +111,7 @@ class Transport:
 
     def saved(self, saving: Saving) -> None:
         self.saving.remove(saving)
-        saving.future.set_result(saving.rows)
+        saving.future.set_result(None)
 
     def emitted(self, ready: dict[Priority, int] | None = None) -> list[RunKey]:
         """What the log holds from these offsets on."""

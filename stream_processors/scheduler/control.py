@@ -1,0 +1,171 @@
+"""What commands make of a job: its next version, or runs besides those of its triggers. Pure functions of job, command and record.
+
+              ┌─── pause ───► PAUSED ────┐
+    ACTIVE ◄──┴────────────── resume ────┤ cancel
+       └───────── cancel ──────────► CANCELLED ──► resume, or another definition: ACTIVE again
+
+A version of a job says from when on due times are its own, `since_ms`. That is the time of a change; for a resumed job it
+is the time of its pause, so that what was missed meanwhile is for its policy to say.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from dueline.codec import encode_job
+from dueline.commands import Action, ControlCommand
+from dueline.errors import InvalidJob
+from dueline.ids import run_id
+from dueline.job import Job
+from dueline.json_form import changed_job
+from dueline.policies import IfExists, Overlap
+from dueline.runs import ReadyRun
+from dueline.states import JobState, RunState
+from infra.store import Change, JobRow
+from stream_processors.scheduler.received import Received
+from stream_processors.scheduler.rows import (
+    base_ms,
+    definition_of,
+    extra_run,
+    last_emit_ms,
+    require_due_since,
+)
+
+#: Due times of one backfill: each is looked up, and all are emitted at once.
+BACKFILL_MAX = 1_000
+#: A due time without a record is run by a backfill only if it is older: later ones may be on their way to their executor.
+ON_ITS_WAY_MS = 15 * 60_000
+
+Latest = Mapping[str, tuple[int, RunState] | None]
+
+
+def changed(known: JobRow, job: Job, record: Received) -> tuple[JobRow, list[Change]]:
+    """The job with another definition. Raises InvalidJob if that is never due from now on."""
+    stamp_ms = record.stamp_ms
+    # The same triggers go on as they are: an interval without a start keeps its beat.
+    anchor_ms = known.anchor_ms
+    if not job.triggers or (
+        job.anchored(base_ms(known.job_id, anchor_ms)).triggers != definition_of(known).triggers
+    ):
+        anchor_ms = stamp_ms
+    job = job.anchored(base_ms(known.job_id, anchor_ms))
+    job = replace(job, id=known.job_id, if_exists=IfExists.REPLACE)
+    require_due_since(job, stamp_ms)
+    revived = known.state is JobState.CANCELLED
+    row = replace(
+        known,
+        version=record.offset,
+        definition=encode_job(job),
+        state=JobState.ACTIVE if revived else known.state,
+        reason="" if revived else known.reason,
+        since_ms=stamp_ms,
+        defined_ms=anchor_ms,
+    )
+    return row, _changes(known, record)
+
+
+def obeyed(known: JobRow, command: ControlCommand, record: Received) -> tuple[JobRow, list[Change]] | None:
+    """The job as a command wants it; None if it is so already. Raises InvalidJob for what can't be."""
+    if command.action is Action.CHANGE:
+        return _change(known, command, record)
+    state, stamp_ms = known.state, record.stamp_ms
+    if command.action is Action.RESUME:
+        if state is JobState.ACTIVE:
+            return None
+        # What a cancelled job was due at meanwhile was not missed.
+        since_ms = known.since_ms if state is JobState.PAUSED else stamp_ms
+        return _version(known, record, JobState.ACTIVE, since_ms, command.note), []
+    if command.action is Action.PAUSE:
+        if state is JobState.CANCELLED:
+            raise InvalidJob("action", f"job {known.job_id} is cancelled; resume it first")
+        if state is JobState.PAUSED:
+            return None
+        return _version(known, record, JobState.PAUSED, stamp_ms, command.note), _changes(known, record)
+    if state is JobState.CANCELLED:
+        return None
+    reason = f"its job was cancelled{command.note and f': {command.note}'}"
+    row = replace(_version(known, record, JobState.CANCELLED, stamp_ms, reason), cancelled=record.offset)
+    return row, _changes(known, record, reason)
+
+
+def run_now(known: JobRow, record: Received) -> ReadyRun:
+    """A run that is due at the time of the command."""
+    _require_alive(known)
+    return extra_run(known, definition_of(known), record.stamp_ms, record.stamp_ms)
+
+
+def backfill_dues(known: JobRow, command: ControlCommand, stamp_ms: int) -> dict[str, tuple[str, int]]:
+    """The job id and due time of each run that a backfill asks for, by run id; empty for other commands."""
+    if command.action is not Action.BACKFILL:
+        return {}
+    assert command.start_ms is not None
+    assert command.end_ms is not None
+    dues = _dues(definition_of(known), command.start_ms, min(command.end_ms, stamp_ms))
+    return {run_id(known.job_id, due_ms): (known.job_id, due_ms) for due_ms in dues}
+
+
+def backfilled(known: JobRow, latest: Latest, record: Received) -> Sequence[ReadyRun]:
+    """The runs of a backfill: those that were left out, and those of which nothing is known. Raises InvalidJob."""
+    _require_alive(known)
+    if len(latest) > BACKFILL_MAX:
+        raise InvalidJob("end", f"the span has more than {BACKFILL_MAX} due times; ask for it in parts")
+    job = definition_of(known)
+    runs = []
+    for run, attempt in latest.items():
+        due_ms = int(run.rpartition("@")[2])
+        if is_left_out(attempt) or (attempt is None and due_ms < record.stamp_ms - ON_ITS_WAY_MS):
+            again = extra_run(known, job, due_ms, record.stamp_ms)
+            number = attempt[0] + 1 if attempt else 1
+            runs.append(replace(again, attempt=number, overlap=Overlap.QUEUE_ALL))
+    return runs
+
+
+def is_left_out(attempt: tuple[int, RunState] | None) -> bool:
+    """Whether a run has ended without being performed."""
+    return attempt is not None and attempt[1] in (RunState.SKIPPED, RunState.MISSED)
+
+
+def _change(known: JobRow, command: ControlCommand, record: Received) -> tuple[JobRow, list[Change]] | None:
+    _require_alive(known)
+    job = changed_job(definition_of(known), command.fields)
+    if encode_job(job) == known.definition:
+        return None
+    return changed(known, job, record)
+
+
+def _version(known: JobRow, record: Received, state: JobState, since_ms: int | None, reason: str) -> JobRow:
+    return replace(known, version=record.offset, state=state, since_ms=since_ms, reason=reason)
+
+
+def _changes(known: JobRow, record: Received, cancel_reason: str = "") -> list[Change]:
+    """What the schedule holds of the job as it was and counts no more."""
+    active = known.state is JobState.ACTIVE
+    if not active and not cancel_reason:
+        return []  # there is nothing
+    stamp_ms = record.stamp_ms
+    return [
+        Change(
+            job_id=known.job_id,
+            version=record.offset,
+            since_ms=stamp_ms,
+            until_ms=last_emit_ms(definition_of(known), stamp_ms) if active else stamp_ms,
+            cancels=bool(cancel_reason),
+            reason=cancel_reason,
+        )
+    ]
+
+
+def _dues(job: Job, start_ms: int, end_ms: int) -> Iterator[int]:
+    """The due times of a span, one more than may be asked for at most."""
+    due_ms = job.next_ms(start_ms - 1)
+    for _ in range(BACKFILL_MAX + 1):
+        if due_ms is None or due_ms > end_ms:
+            return
+        yield due_ms
+        due_ms = job.next_ms(due_ms)
+
+
+def _require_alive(known: JobRow) -> None:
+    if known.state is JobState.CANCELLED:
+        raise InvalidJob(
+            "action", f"job {known.job_id} is cancelled; resume it first, or give it another definition"
+        )

@@ -1,0 +1,164 @@
+"""What becomes of a row of the schedule whose time has come: emitted, ended without that, or of no account any more.
+
+    was its job changed since? ──► was it missed? ──► is it still worth while? ──► emitted
+             │                          │                     │
+             ▼                          ▼                     ▼
+     nothing, or CANCELLED      SKIPPED or MISSED           MISSED          … and the row of the job's next run
+
+A *change* says from which due time on the rows of a job's lower versions count no more; its own version has rows of its own
+from there on. So what is due before a change is run as it was asked for then, and every due time belongs to one version. A
+cancel ends all rows of lower versions.
+
+A due time is *missed* if nobody could emit its run for `MISSED_AFTER_MS`: the platform was down, or the job was paused. What
+is left out of them, by the job's policy, ends in an event for each. They are gone through `LEFT_OUT_MAX` at a time, each
+time from a row that is durable. A verdict depends on the time, so an owner that repeats the work of one that was lost
+might come to another one. It doesn't for runs that were emitted: those it finds in the log. And a due time that was left out
+once is so ever after, since the later one which is run instead has become due already.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from dueline.codec import decode_ready_run, decode_submission
+from dueline.ids import parse_run_id
+from dueline.job import Job
+from dueline.policies import Missed
+from dueline.runs import ReadyRun, RunEvent, RunKey
+from dueline.states import AttemptState
+from infra.store import Change, ScheduledRun
+from stream_processors.scheduler.rows import row_of
+
+#: Longer than a shard takes to pass from one scheduler to another, so that nothing is left out because of that.
+MISSED_AFTER_MS = 60_000
+#: Due times that are left out in one go: some 10 ms of work.
+LEFT_OUT_MAX = 250
+#: A run that is emitted in time is for its executor to judge, which knows better when it could start.
+IN_TIME_MS = 1_000
+
+
+class Judged(NamedTuple):
+    """The verdict on a row."""
+
+    #: Whether its run is to be emitted.
+    ready: bool
+    #: What ended without being emitted: this run, or others of its job behind it.
+    events: tuple[RunEvent, ...] = ()
+    #: The row of the next run of its job.
+    following: ScheduledRun | None = None
+
+
+EMIT, VOID = Judged(True), Judged(False)
+
+
+class Judge:
+    """The verdicts of one shard."""
+
+    def __init__(self, emitted: Collection[RunKey] = ()) -> None:
+        #: The runs that earlier owners have emitted beyond the cursor.
+        self._emitted = emitted
+        self._changes: defaultdict[str, list[Change]] = defaultdict(list)
+
+    def learn(self, changes: Iterable[Change]) -> None:
+        """Heed these changes from now on."""
+        for change in changes:
+            known = self._changes[change.job_id]
+            if all(change.version != other.version for other in known):
+                known.append(change)
+
+    def forget(self, before_ms: int) -> None:
+        """Drop the changes that concern no row from this emit time on."""
+        for job_id, changes in list(self._changes.items()):
+            if left := [change for change in changes if change.until_ms >= before_ms]:
+                self._changes[job_id] = left
+            else:
+                del self._changes[job_id]
+
+    def judge(self, row: ScheduledRun, now_ms: int) -> Judged:
+        if self._changes:
+            job_id, due_ms = parse_run_id(row.run_id)
+            if job_id in self._changes and (verdict := self._changed(row, job_id, due_ms, now_ms)):
+                return verdict
+        if row.definition is not None and row.attempt == 1:
+            return self._judge_recurring(row, row.definition, now_ms)
+        if now_ms - row.emit_ms > IN_TIME_MS:
+            run = decode_ready_run(row.run)
+            if (reason := run.expired(now_ms)) is not None:
+                return Judged(False, (run.unstarted(AttemptState.MISSED, reason, now_ms),))
+        return EMIT
+
+    def _changed(self, row: ScheduledRun, job_id: str, due_ms: int, now_ms: int) -> Judged | None:
+        """What the changes of its job make of a row; None if nothing."""
+        if row.key in self._emitted:
+            return None  # it is the executor's by now, and what follows on it has its own verdict
+        run = decode_ready_run(row.run)
+        cancel = next((c for c in self._changes[job_id] if c.cancels and run.version < c.version), None)
+        if cancel is not None:
+            return Judged(False, (run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms),))
+        return VOID if row.attempt == 1 and self._is_void(run) else None
+
+    def _is_void(self, run: ReadyRun) -> bool:
+        """Whether a run belongs to a later version than its own."""
+        return any(
+            run.version < change.version and run.due_ms >= change.since_ms
+            for change in self._changes.get(run.job_id, ())
+        )
+
+    def _judge_recurring(self, row: ScheduledRun, definition: bytes, now_ms: int) -> Judged:
+        job, run = _job(definition), decode_ready_run(row.run)
+        events: list[RunEvent] = []
+        while run.key not in self._emitted and (why := _left_out(job, run, now_ms)) is not None:
+            if events and self._is_void(run):
+                return Judged(False, tuple(events))
+            if len(events) == LEFT_OUT_MAX:
+                break
+            events.append(run.unstarted(*why, now_ms))
+            if (next_ms := job.next_ms(run.due_ms)) is None:
+                return Judged(False, tuple(events))
+            run = run_at(job, run, next_ms)
+        if events:
+            return Judged(False, tuple(events), row_of(run, row.submission, definition))
+        next_ms = job.next_ms(run.due_ms)
+        return Judged(
+            True,
+            following=None
+            if next_ms is None
+            else row_of(run_at(job, run, next_ms), row.submission, definition),
+        )
+
+
+def run_at(job: Job, run: ReadyRun, due_ms: int) -> ReadyRun:
+    """The run of the same version of a job for another due time."""
+    return ReadyRun.of(
+        job, due_ms=due_ms, emit_ms=job.emit_ms(due_ms), version=run.version, recurring=run.recurring
+    )
+
+
+def _left_out(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
+    """Why a due time is not run, if it isn't."""
+    late_ms = now_ms - job.emit_ms(run.due_ms)
+    if late_ms > IN_TIME_MS and (reason := run.expired(now_ms)) is not None:
+        return AttemptState.MISSED, reason
+    if late_ms <= MISSED_AFTER_MS:
+        return None
+    if late_ms > job.catch_up_s * 1000:
+        return (
+            AttemptState.MISSED,
+            f"nobody could start it within {job.catch_up_s:g} s, to which catch_up_s limits what is caught up",
+        )
+    if job.missed is Missed.SKIP:
+        return AttemptState.SKIPPED, "it was missed, and the policy of its job skips what was"
+    if job.missed is Missed.LATEST:
+        next_ms = job.next_ms(run.due_ms)
+        if next_ms is not None and job.emit_ms(next_ms) <= now_ms:
+            return (
+                AttemptState.SKIPPED,
+                "it was missed, and by the policy of its job only the latest of what was is run",
+            )
+    return None
+
+
+def _job(definition: bytes) -> Job:
+    job = decode_submission(definition)
+    assert isinstance(job, Job)
+    return job

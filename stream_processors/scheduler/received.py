@@ -1,0 +1,89 @@
+"""Records of the submissions topic as they come, and as they leave for other topics when they are not for this shard, or for none."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from dueline.address import REJECTED, SUBMISSIONS
+from dueline.codec import SUBMISSION_LENGTH_MAX, decode
+from dueline.contracts import SINGLE_OBJECT_MARK
+from dueline.errors import UndecodableRecord
+from dueline.ids import is_generated, is_name
+from infra.kafka import RECORD_LENGTH_MAX
+from infra.publisher import Record
+from infra.rejects import CUT, PLACE, REASON
+
+#: How long a record may have been passed on for its first time to count; an outage of the platform in between.
+PASSED_ON_WITHIN_MS = 24 * 3600 * 1000
+#: A record that was passed on says with these headers when it first came, and from where.
+FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
+#: Room that the headers of a refused record may need.
+HEADERS_LENGTH_MAX = 64_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A record of the submissions topic."""
+
+    partition: int
+    offset: int
+    #: When the broker appended it.
+    stamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @property
+    def place(self) -> str:
+        return f"{SUBMISSIONS}/{self.partition}/{self.offset}"
+
+    @property
+    def first_stamp_ms(self) -> int:
+        """When it was appended for the first time, if it was passed on; never later than now, nor long before."""
+        for name, value in self.headers:
+            if name == FIRST_STAMP and value and value.isdigit() and len(value) < 16:  # anybody can send any
+                return max(min(int(value), self.stamp_ms), self.stamp_ms - PASSED_ON_WITHIN_MS)
+        return self.stamp_ms
+
+    @property
+    def passed_on(self) -> bool:
+        return any(name == FIRST_PLACE for name, _ in self.headers)
+
+
+def readable_id(record: Received) -> str | None:
+    """The id that a record which is refused was meant to have, if it can be made out."""
+    value = record.value or b""
+    candidate: object = None
+    try:
+        if value.startswith(SINGLE_OBJECT_MARK):
+            candidate = decode(value)[1].get("id")
+        else:
+            candidate = json.loads(value)["id"]
+    except (UndecodableRecord, ValueError, TypeError, KeyError, RecursionError):
+        candidate = None
+    if candidate is None and record.key:
+        candidate = record.key.decode("utf-8", "replace")
+    return (
+        candidate if isinstance(candidate, str) and (is_generated(candidate) or is_name(candidate)) else None
+    )
+
+
+def passed_on(record: Received, job_id: str, value: bytes | None) -> Record:
+    """The record for the shard that its job belongs to, with the time at which it first came."""
+    own = tuple(header for header in record.headers if header[0] not in (FIRST_STAMP, FIRST_PLACE))
+    marks = ((FIRST_STAMP, str(record.first_stamp_ms).encode()), (FIRST_PLACE, record.place.encode()))
+    return Record(SUBMISSIONS, job_id.encode(), value, headers=own + marks)
+
+
+def rejected(record: Received, reason: str) -> Record:
+    """The record for `jobs.rejected`: bytes unchanged, the reason and the source in headers."""
+    value = record.value
+    marks: list[tuple[str, bytes | None]] = [(REASON, reason.encode()), (PLACE, record.place.encode())]
+    length = (
+        len(value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
+    )
+    if value is not None and length > RECORD_LENGTH_MAX - HEADERS_LENGTH_MAX:
+        # It cannot be passed on whole: its hash and its source tell what is missing.
+        marks.append((CUT, f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}".encode()))
+        value = value[:SUBMISSION_LENGTH_MAX]
+    return Record(REJECTED, record.key, value, headers=record.headers + tuple(marks))

@@ -1,0 +1,86 @@
+"""What a version of a job puts into the schedule."""
+
+from dataclasses import replace
+
+from dueline.calendars import Calendars
+from dueline.codec import decode_submission, encode_ready_run
+from dueline.errors import InvalidJob
+from dueline.ids import generated_at_ms, is_generated
+from dueline.job import Job
+from dueline.runs import ReadyRun
+from dueline.states import JobState
+from infra.store import JobRow, ScheduledRun
+
+#: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
+ON_ITS_WAY_MS = 60_000
+#: None are kept yet, so jobs that name one are refused.
+NO_CALENDARS: Calendars = {}
+
+
+def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> ScheduledRun:
+    return ScheduledRun(
+        emit_ms=run.emit_ms,
+        run_id=run.run_id,
+        attempt=run.attempt,
+        priority=run.priority,
+        submission=submission,
+        run=encode_ready_run(run),
+        definition=definition,
+    )
+
+
+def base_ms(job_id: str, accepted_ms: int) -> int:
+    """What a job without a due time is due at, and intervals without a start begin at."""
+    return generated_at_ms(job_id) if is_generated(job_id) else accepted_ms
+
+
+def definition_of(row: JobRow) -> Job:
+    assert row.definition is not None
+    job = decode_submission(row.definition)
+    assert isinstance(job, Job)
+    return job
+
+
+def first_row(row: JobRow, job: Job, stamp_ms: int) -> ScheduledRun | None:
+    """The first run of a version of a job, which a record of this time has asked for; None if there is none.
+
+    Raises InvalidJob for a job that is never due.
+    """
+    if row.state is not JobState.ACTIVE:
+        return None
+    due_ms = _first_due_ms(row, job)
+    if due_ms is None:
+        return None
+    recurring = job.recurring or row.since_ms is not None
+    emit_ms = max(job.emit_ms(due_ms), stamp_ms)
+    run = ReadyRun.of(job, due_ms=due_ms, emit_ms=emit_ms, version=row.version, recurring=recurring)
+    return row_of(run, row.version, row.definition if job.recurring else None)
+
+
+def _first_due_ms(row: JobRow, job: Job) -> int | None:
+    if row.since_ms is not None:
+        return job.next_ms(row.since_ms - 1)
+    # What began while the submission was on its way is its first due time too; an old id brings no old due times.
+    begin_ms = min(base_ms(row.job_id, row.accepted_ms), row.accepted_ms)
+    return job.first_ms(max(begin_ms, row.accepted_ms - ON_ITS_WAY_MS), NO_CALENDARS)
+
+
+def require_due_since(job: Job, since_ms: int) -> None:
+    """Raises InvalidJob for a changed job that is never due from the change on."""
+    if job.first_ms(since_ms, NO_CALENDARS) < since_ms:
+        raise InvalidJob(
+            "trigger",
+            "its only due time was before the change, and belongs to the job as it was; give a later one",
+        )
+
+
+def extra_run(row: JobRow, job: Job, due_ms: int, stamp_ms: int) -> ReadyRun:
+    """A run that somebody asks for besides those that are scheduled: none of them is left out, and no limit counts."""
+    run = ReadyRun.of(job, due_ms=due_ms, emit_ms=stamp_ms, version=row.version, recurring=True)
+    return replace(run, start_by_ms=None, end_by_ms=None)
+
+
+def last_emit_ms(job: Job, since_ms: int) -> int:
+    """The latest emit time of a row that counts no more from a change on: there is one such row, of the first run from then on."""
+    due_ms = job.next_ms(since_ms - 1)
+    return since_ms if due_ms is None else max(since_ms, job.emit_ms(due_ms))

@@ -1,0 +1,218 @@
+"""What is asked of jobs that there are, through the whole platform: it holds whatever dies meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+
+from dueline import Client, Every, Once, Overlap, Retry
+from dueline.clock import to_ms
+from dueline.states import JobState, RunState
+from infra.view_values import JobView, RunView
+from infra.views import Views, open_views
+from tests.platform.conftest import Platform, wait_for
+from tests.platform.test_kinds import await_ends
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+T = TypeVar("T")
+LIMIT_S = 40
+SOON = timedelta(seconds=1)
+
+
+class Jobs:
+    """The client, and what the views say."""
+
+    def __init__(self, platform: Platform, client: Client) -> None:
+        self.platform = platform
+        self.client = client
+
+    def name(self) -> str:
+        return f"job-{uuid4()}"
+
+    def job(self, job_id: str) -> JobView:
+        return self._ask(lambda views: views.job(job_id))
+
+    def runs(self, job_id: str) -> list[RunView]:
+        """Those of which anything is recorded, the earliest first."""
+        found = self._ask(lambda views: views.runs(job_id, 1000))
+        return [run for run in reversed(found) if run.attempts]
+
+    def until(self, job_id: str, state: JobState) -> JobView:
+        wait_for(lambda: self._state(job_id) is state, f"{job_id} to be {state}", LIMIT_S)
+        return self.job(job_id)
+
+    def until_runs(self, job_id: str, count: int, state: RunState) -> list[RunView]:
+        def in_state() -> list[RunView]:
+            return [run for run in self.runs(job_id) if run.state is state]
+
+        wait_for(lambda: len(in_state()) >= count, f"{count} runs of {job_id} to be {state}", LIMIT_S)
+        return in_state()
+
+    def _state(self, job_id: str) -> JobState | None:
+        try:
+            return self.job(job_id).state
+        except LookupError:
+            return None
+
+    def _ask(self, question: Callable[[Views], Awaitable[T]]) -> T:
+        async def ask() -> T:
+            async with open_views(self.platform.settings) as views:
+                return await question(views)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def jobs(platform: Platform) -> Iterator[Jobs]:
+    with Client(platform.settings.kafka) as client:
+        yield Jobs(platform, client)
+
+
+def soon() -> Once:
+    return Once(datetime.now(UTC) + timedelta(seconds=2))
+
+
+def test_a_cancelled_job_does_not_run_when_it_is_due(jobs: Jobs, history: Path) -> None:
+    job_id = jobs.client.submit("record", {"history": str(history), "number": 0}, trigger=soon())
+    jobs.client.cancel(job_id, "a mistake")
+    (end,) = await_ends(jobs.platform, job_id, 1)
+    assert (end.state, end.reason, end.executor) == ("CANCELLED", "its job was cancelled: a mistake", "")
+    view = jobs.until(job_id, JobState.CANCELLED)
+    assert view.reason == "its job was cancelled: a mistake"
+    assert view.next_due_ms is None
+    assert history.read_text() == ""
+
+
+def test_a_cancel_ends_what_runs_and_all_its_retries(jobs: Jobs, history: Path) -> None:
+    job_id = jobs.client.submit("pulse", {"history": str(history), "seconds": 60})
+    wait_for(lambda: "alive" in history.read_text(), "the run to begin", LIMIT_S)
+    jobs.client.cancel(job_id)
+    (end,) = await_ends(jobs.platform, job_id, 1)
+    assert (end.state, end.reason) == ("CANCELLED", "its job was cancelled")
+    assert end.executor
+    assert not any(line.startswith("end") for line in history.read_text().splitlines())
+
+
+def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path) -> None:
+    later = jobs.client.submit("record", {"history": str(history), "number": 0}, trigger=soon())
+    retried = jobs.client.submit(
+        "command", {"argv": ["/bin/false"]}, retry=Retry(max_attempts=5, backoff_s=8, jitter=0)
+    )
+    jobs.until_runs(retried, 1, RunState.SCHEDULED)
+    for job_id in (later, retried):
+        jobs.client.cancel(job_id)
+    for name in ("scheduler", "ledger", "executor"):
+        jobs.platform.kill(name)
+    (end,) = await_ends(jobs.platform, later, 1)
+    assert end.state == "CANCELLED"
+    first, second = await_ends(jobs.platform, retried, 2)
+    assert (first.state, second.state, second.attempt) == ("FAILED", "CANCELLED", 2)
+    assert history.read_text() == ""
+
+
+def test_a_paused_job_waits_and_then_runs_what_it_missed(jobs: Jobs, history: Path) -> None:
+    params = {"history": str(history), "number": 0}
+    every = jobs.client.submit("record", params, id=jobs.name(), trigger=Every(SOON))
+    once = jobs.client.submit("record", params, id=jobs.name(), trigger=soon())
+    jobs.until_runs(every, 2, RunState.SUCCEEDED)
+    jobs.client.pause(every, "the disk is full")
+    jobs.client.pause(once)
+    paused = jobs.until(every, JobState.PAUSED)
+    assert (paused.reason, paused.next_due_ms) == ("the disk is full", None)
+    known = len(jobs.runs(every))
+    jobs.platform.kill("scheduler")
+    jobs.client.run_now(every)  # also while it is paused
+    wait_for(lambda: len(jobs.runs(every)) > known, "the run besides", LIMIT_S)
+    assert len(jobs.runs(every)) <= known + 2, "one may have been due in the moment of the pause"
+    assert not jobs.runs(once)
+    jobs.client.resume(every)
+    jobs.client.resume(once)
+    assert jobs.until(every, JobState.ACTIVE).reason == ""
+    (end,) = await_ends(jobs.platform, once, 1)
+    assert end.state == "SUCCEEDED"
+    began_ms = jobs.runs(every)[0].due_ms
+    jobs.until_runs(every, known + 8, RunState.SUCCEEDED)
+    on_time = [run.due_ms for run in jobs.runs(every) if (run.due_ms - began_ms) % 1000 == 0]
+    assert on_time == list(range(began_ms, on_time[-1] + 1, 1000)), "a short pause leaves nothing out"
+    jobs.client.cancel(every)
+    jobs.until(every, JobState.CANCELLED)
+
+
+def test_a_changed_job_goes_by_its_new_definition(jobs: Jobs) -> None:
+    job_id, argv = jobs.name(), ["/bin/echo", "first"]
+    jobs.client.submit("command", {"argv": argv}, id=job_id, trigger=Every(SOON))
+    jobs.until_runs(job_id, 1, RunState.SUCCEEDED)
+    jobs.client.change(job_id, {"trigger": {"every_s": 2}, "priority": "high", "timeout_s": 7})
+    wait_for(lambda: _timeout_s(jobs, job_id) == 7, "the change", LIMIT_S)
+    version = jobs.job(job_id).version
+    jobs.client.submit("command", {"argv": argv}, id=job_id, trigger=Every(SOON), timeout_s=9)
+    wait_for(lambda: _timeout_s(jobs, job_id) == 9, "the second change", LIMIT_S)
+    assert jobs.job(job_id).version != version
+    jobs.client.cancel(job_id)
+    jobs.until(job_id, JobState.CANCELLED)
+
+
+def test_a_job_that_is_run_now_has_one_run_more(jobs: Jobs) -> None:
+    far = Once(datetime.now(UTC) + timedelta(days=300))
+    job_id = jobs.client.submit("command", {"argv": ["/bin/true"]}, trigger=far)
+    jobs.client.run_now(job_id)
+    (run,) = jobs.until_runs(job_id, 1, RunState.SUCCEEDED)
+    view = jobs.job(job_id)
+    assert (view.state, view.next_due_ms) == (JobState.ACTIVE, to_ms(far.at))
+    assert run.due_ms < to_ms(far.at)
+
+
+def test_a_backfill_runs_the_due_times_before_the_job_began(jobs: Jobs) -> None:
+    now = datetime.now(UTC)
+    job_id = jobs.client.submit(
+        "command",
+        {"argv": ["/bin/true"]},
+        id=jobs.name(),
+        trigger=Every(timedelta(hours=1), start=now - timedelta(days=2)),
+    )
+    jobs.client.backfill(job_id, now - timedelta(hours=10, minutes=30), now - timedelta(hours=5, minutes=30))
+    runs = jobs.until_runs(job_id, 5, RunState.SUCCEEDED)
+    assert [run.due_ms for run in runs] == [to_ms(now) - hours * 3_600_000 for hours in (10, 9, 8, 7, 6)]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "states"),
+    [
+        (Overlap.SKIP, {RunState.SUCCEEDED, RunState.SKIPPED}),
+        (Overlap.QUEUE_ONE, {RunState.SUCCEEDED, RunState.SKIPPED}),
+        (Overlap.CANCEL_RUNNING, {RunState.CANCELLED}),
+    ],
+)
+def test_runs_that_overlap_go_by_their_policy(
+    jobs: Jobs, history: Path, overlap: Overlap, states: set[RunState]
+) -> None:
+    job_id = jobs.client.submit(
+        "pulse",
+        {"history": str(history), "seconds": 2.5},
+        id=jobs.name(),
+        trigger=Every(SOON),
+        overlap=overlap,
+    )
+    for state in states:
+        jobs.until_runs(job_id, 2, state)
+    jobs.client.cancel(job_id)
+    jobs.until(job_id, JobState.CANCELLED)
+    lines = [line.split() for line in history.read_text().splitlines()]
+    spans = [(int(line[-1]), line[0]) for line in lines if line[0] in ("start", "alive", "end")]
+    assert spans == sorted(spans), "two at a time"
+
+
+def test_a_run_that_can_not_start_in_time_is_missed(jobs: Jobs) -> None:
+    past = Once(datetime.now(UTC) - timedelta(minutes=10))
+    job_id = jobs.client.submit("command", {"argv": ["/bin/true"]}, trigger=past, start_within_s=60)
+    (end,) = await_ends(jobs.platform, job_id, 1)
+    assert (end.state, end.reason) == ("MISSED", "it could not start within 60 s of its due time")
+
+
+def _timeout_s(jobs: Jobs, job_id: str) -> float | None:
+    job = jobs.job(job_id).job
+    return job and job.timeout_s
