@@ -69,6 +69,8 @@ class Asked:
     jobs: list[JobRow] = field(default_factory=list)
     #: What to heed from now on.
     changes: list[Change] = field(default_factory=list)
+    #: What the first record that was not read will change: to be heeded already, so that what is due gets the right verdict.
+    coming: list[Change] = field(default_factory=list)
     #: Jobs that were cancelled: their owner is to be told.
     cancelled: list[JobRow] = field(default_factory=list)
     #: What ended without being emitted.
@@ -105,7 +107,7 @@ class Acceptance:
         self._since_ms: int | None = None
         #: The jobs accepted or changed lately, oldest first, with the time until which they are remembered.
         self._recent: OrderedDict[str, tuple[JobRow, int]] = OrderedDict()
-        #: The jobs of which runs were asked for lately that their rows don't tell of, by the offset of the last such record.
+        #: The jobs of which something was asked lately that their rows may not tell of, by the offset of the last such record.
         self._extra: dict[str, int] = {}
 
     async def read(self, records: Sequence[Received], satisfied: int = 0) -> Asked:
@@ -121,8 +123,17 @@ class Acceptance:
         asked = Asked()
         for record, submission in decoded:
             if self._is_open(record, submission, found, satisfied):
+                rehearsed = Asked()
+                self._read_one(record, submission, found, rehearsed)
+                asked.coming = rehearsed.changes
                 break
+            before = len(asked.jobs)
             self._read_one(record, submission, found, asked)
+            for row in asked.jobs[before:]:
+                if row.state is not JobState.REJECTED:
+                    self._remember(row, record)
+            if isinstance(submission, ControlCommand):
+                self._extra[submission.job_id] = record.offset
             asked.end = record.offset + 1
         return asked
 
@@ -214,7 +225,6 @@ class Acceptance:
         if row.cancelled == record.offset:
             asked.cancelled.append(row)
         asked.jobs.append(row)
-        self._remember(row, record)
 
     def _read_retry(self, record: Received, command: RetryCommand, found: _Found, asked: Asked) -> None:
         run = command.run
@@ -248,12 +258,10 @@ class Acceptance:
             self._ask(record, known, asked)
         elif command.action is Action.RUN:
             asked.rows.append(row_of(run_now(known, record), record.offset, None))
-            self._extra[job_id] = record.offset
         elif command.action is Action.BACKFILL:
             latest = {run_id: found.runs[run_id] for run_id in backfill_dues(known, command, record.stamp_ms)}
             runs = backfilled(known, latest, record)
             asked.rows += [row_of(run, record.offset, None) for run in runs]
-            self._extra[job_id] = record.offset
         elif (outcome := obeyed(known, command, record)) is not None:
             row, changes = outcome
             asked.changes += changes

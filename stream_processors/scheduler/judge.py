@@ -9,6 +9,9 @@ A *change* says from which due time on the rows of a job's lower versions count 
 from there on. So what is due before a change is run as it was asked for then, and every due time belongs to one version. A
 cancel ends all rows of lower versions.
 
+A command that lies in the log and is not read yet, when a shard is taken over, *holds* the rows of its job: without that what was due
+since would be emitted before the cancel is heard of.
+
 A due time is *missed* if nobody could emit its run for `MISSED_AFTER_MS`: the platform was down, or the job was paused. What
 is left out of them, by the job's policy, ends in an event for each. They are gone through `LEFT_OUT_MAX` at a time, each
 time from a row that is durable. A verdict depends on the time, so an owner that repeats the work of one that was lost
@@ -17,7 +20,7 @@ once is so ever after, since the later one which is run instead has become due a
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from dueline.codec import decode_ready_run, decode_submission
@@ -58,6 +61,8 @@ class Judge:
         #: The runs that earlier owners have emitted beyond the cursor.
         self._emitted = emitted
         self._changes: defaultdict[str, list[Change]] = defaultdict(list)
+        #: Jobs with commands to come, with the offset of the last one.
+        self._held: dict[str, int] = {}
 
     def learn(self, changes: Iterable[Change]) -> None:
         """Heed these changes from now on."""
@@ -74,10 +79,24 @@ class Judge:
             else:
                 del self._changes[job_id]
 
-    def judge(self, row: ScheduledRun, now_ms: int) -> Judged:
-        if self._changes:
-            job_id, due_ms = parse_run_id(row.run_id)
-            if job_id in self._changes and (verdict := self._changed(row, job_id, due_ms, now_ms)):
+    def hold(self, commands: Mapping[str, int]) -> None:
+        """Pass no verdict on rows of these jobs until the commands at these offsets are read."""
+        self._held.update(commands)
+
+    def release(self, end: int, job_id: str | None = None) -> None:
+        """The commands below an offset are read, or those of one job are about to be, as soon as there is a verdict on its rows."""
+        if self._held:
+            self._held = {
+                job: offset for job, offset in self._held.items() if offset >= end and job != job_id
+            }
+
+    def judge(self, row: ScheduledRun, now_ms: int) -> Judged | None:
+        """The verdict on a row that is due; None while there is none."""
+        if self._held or self._changes:
+            job_id, _ = parse_run_id(row.run_id)
+            if job_id in self._held and row.key not in self._emitted:
+                return None
+            if job_id in self._changes and (verdict := self._changed(row, job_id, now_ms)):
                 return verdict
         if row.definition is not None and row.attempt == 1:
             return self._judge_recurring(row, row.definition, now_ms)
@@ -87,7 +106,7 @@ class Judge:
                 return Judged(False, (run.unstarted(AttemptState.MISSED, reason, now_ms),))
         return EMIT
 
-    def _changed(self, row: ScheduledRun, job_id: str, due_ms: int, now_ms: int) -> Judged | None:
+    def _changed(self, row: ScheduledRun, job_id: str, now_ms: int) -> Judged | None:
         """What the changes of its job make of a row; None if nothing."""
         if row.key in self._emitted:
             return None  # it is the executor's by now, and what follows on it has its own verdict

@@ -5,9 +5,10 @@ import json
 from dataclasses import dataclass
 
 from dueline.address import REJECTED, SUBMISSIONS
-from dueline.codec import SUBMISSION_LENGTH_MAX, decode
-from dueline.contracts import SINGLE_OBJECT_MARK
-from dueline.errors import UndecodableRecord
+from dueline.codec import SUBMISSION_LENGTH_MAX, decode, decode_submission
+from dueline.commands import ControlCommand
+from dueline.contracts import SINGLE_OBJECT_MARK, latest
+from dueline.errors import DuelineError, UndecodableRecord
 from dueline.ids import is_generated, is_name
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.publisher import Record
@@ -66,6 +67,20 @@ def readable_id(record: Received) -> str | None:
     return (
         candidate if isinstance(candidate, str) and (is_generated(candidate) or is_name(candidate)) else None
     )
+
+
+def commanded_id(value: bytes) -> str | None:
+    """The id of the job that a record is a command for, if it is one."""
+    is_avro = value.startswith(SINGLE_OBJECT_MARK)
+    if is_avro and not value.startswith(latest("ControlCommand").header):
+        return None  # as nearly all are
+    if not is_avro and b'"action"' not in value:
+        return None
+    try:
+        command = decode_submission(value)
+    except DuelineError:
+        return None
+    return command.job_id if isinstance(command, ControlCommand) else None
 
 
 def passed_on(record: Received, job_id: str, value: bytes | None) -> Record:

@@ -8,7 +8,7 @@ from typing import Any
 
 from faust.types import Message
 
-from dueline.address import BUCKET_MS, CONTROL, READY, RUNS, minute_of
+from dueline.address import BUCKET_MS, CONTROL, READY, RUNS, SUBMISSIONS, minute_of
 from dueline.codec import decode_ready_run, encode_cancel_order, encode_run_event
 from dueline.commands import CancelOrder
 from dueline.errors import InvalidJob, OwnershipLost, UndecodableRecord
@@ -25,7 +25,7 @@ from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.judge import Judge
-from stream_processors.scheduler.received import Received
+from stream_processors.scheduler.received import Received, commanded_id
 from stream_processors.scheduler.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Shard(Worker):
             await asyncio.sleep(STORE_TRUSTED_S)
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
         self._judge = Judge(emitted)
+        self._judge.hold(await answered(lambda: self._commands_since(self._row.submissions)))
         self._changes_until_ms = self._row.cursor_ms
         await self._learn_changes(now_ms + READ_AHEAD_MS)
         self._wheel = Wheel(
@@ -138,6 +139,9 @@ class Shard(Worker):
             if asked.end:
                 await self._do(asked, self._wheel)
             if received:
+                # The record in front waits for what was asked before it, which must not wait for the record.
+                self._judge.learn(asked.coming)
+                self._judge.release(asked.end, commanded_id(received[0].value or b""))
                 await self._until_satisfied(received[0].offset, self._wheel)
 
     async def _do(self, asked: Asked, wheel: Wheel) -> None:
@@ -156,6 +160,7 @@ class Shard(Worker):
         if records:
             await self._publisher.deliver(records)
         wheel.admit(asked.rows, asked.end)
+        self._judge.release(asked.end)
         self._turn_now.set()
 
     async def _until_satisfied(self, offset: int, wheel: Wheel) -> None:
@@ -323,6 +328,12 @@ class Shard(Worker):
 
     def _record(self, event: RunEvent) -> Record:
         return Record(RUNS, event.job_id.encode(), encode_run_event(event), self.partition)
+
+    def _commands_since(self, offset: int) -> dict[str, int]:
+        """The jobs for which the submissions hold commands from an offset on, with the offset of the last one."""
+        messages = read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
+        found = ((commanded_id(message.value() or b""), message.offset() or 0) for message in messages)
+        return {job_id: at for job_id, at in found if job_id is not None}
 
     def _emitted_since(self, row: ShardRow) -> set[RunKey]:
         """The runs that the ready topics hold from the offsets of a shard row on."""

@@ -27,8 +27,8 @@ PRIORITY_OF = {topic: priority for priority, topic in READY.items()}
 
 #: Sends rows, in order, and what ended instead of being emitted; tells where they lie once all are acknowledged.
 Publish = Callable[[Sequence[ScheduledRun], Sequence[RunEvent]], Awaitable[Sequence[Placed]]]
-#: What becomes of a row at a time at which it is due.
-Verdict = Callable[[ScheduledRun, int], Judged]
+#: What becomes of a row at a time at which it is due; None while that can't be told yet.
+Verdict = Callable[[ScheduledRun, int], Judged | None]
 #: Makes rows durable.
 Save = Callable[[Sequence[ScheduledRun]], Awaitable[None]]
 
@@ -224,15 +224,22 @@ class Wheel:
         waiting = list(rows)
         while waiting:
             now_ms = self._now_ms
-            rows = [row for row in waiting if row.emit_ms <= now_ms]
-            waiting = [row for row in waiting if row.emit_ms > now_ms]
+            rows, judged, later = [], [], []
+            for row in waiting:
+                verdict = self._judge(row, now_ms) if row.emit_ms <= now_ms else None
+                if verdict is None:
+                    later.append(row)
+                else:
+                    rows.append(row)
+                    judged.append(verdict)
+            waiting = later
             if not rows:
-                # Behind the cursor and not due yet: the clock is behind the one by which the cursor was moved.
+                # Behind the cursor and not due yet, as the clock is behind the one by which the cursor was moved; or the
+                # judge waits for something.
                 await self._stepped.wait()
                 continue
             emission.keys += [row.key for row in rows]
             emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in rows))
-            judged = [self._judge(row, now_ms) for row in rows]
             ready = [row for row, verdict in zip(rows, judged, strict=True) if verdict.ready]
             events = [event for verdict in judged for event in verdict.events]
             following = [verdict.following for verdict in judged if verdict.following is not None]

@@ -38,7 +38,10 @@ class Jobs:
 
     def runs(self, job_id: str) -> list[RunView]:
         """Those of which anything is recorded, the earliest first."""
-        found = self._ask(lambda views: views.runs(job_id, 1000))
+        try:
+            found = self._ask(lambda views: views.runs(job_id, 1000))
+        except LookupError:
+            return []
         return [run for run in reversed(found) if run.attempts]
 
     def until(self, job_id: str, state: JobState) -> JobView:
@@ -98,11 +101,11 @@ def test_a_cancel_ends_what_runs_and_all_its_retries(jobs: Jobs, history: Path) 
 
 
 def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path) -> None:
-    later = jobs.client.submit("record", {"history": str(history), "number": 0}, trigger=soon())
     retried = jobs.client.submit(
         "command", {"argv": ["/bin/false"]}, retry=Retry(max_attempts=5, backoff_s=8, jitter=0)
     )
     jobs.until_runs(retried, 1, RunState.SCHEDULED)
+    later = jobs.client.submit("record", {"history": str(history), "number": 0}, trigger=soon())
     for job_id in (later, retried):
         jobs.client.cancel(job_id)
     for name in ("scheduler", "ledger", "executor"):
@@ -117,8 +120,8 @@ def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path
 def test_a_paused_job_waits_and_then_runs_what_it_missed(jobs: Jobs, history: Path) -> None:
     params = {"history": str(history), "number": 0}
     every = jobs.client.submit("record", params, id=jobs.name(), trigger=Every(SOON))
-    once = jobs.client.submit("record", params, id=jobs.name(), trigger=soon())
     jobs.until_runs(every, 2, RunState.SUCCEEDED)
+    once = jobs.client.submit("record", params, id=jobs.name(), trigger=soon())
     jobs.client.pause(every, "the disk is full")
     jobs.client.pause(once)
     paused = jobs.until(every, JobState.PAUSED)
@@ -215,4 +218,4 @@ def test_a_run_that_can_not_start_in_time_is_missed(jobs: Jobs) -> None:
 
 def _timeout_s(jobs: Jobs, job_id: str) -> float | None:
     job = jobs.job(job_id).job
-    return job and job.timeout_s
+    return job.timeout_s if job else None

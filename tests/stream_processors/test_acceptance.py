@@ -100,7 +100,10 @@ async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None =
 
 def following_row(row: ScheduledRun) -> ScheduledRun | None:
     """The row that follows upon one of a recurring job, emitted in time."""
-    return Judge().judge(row, row.emit_ms).following
+    verdict = Judge().judge(row, row.emit_ms)
+    assert verdict is not None
+    assert verdict.ready
+    return verdict.following
 
 
 def once(found: Asked) -> ReadyRun:
