@@ -28,12 +28,12 @@ class Statement(StrEnum):
     SAVE_BUCKET = "INSERT INTO buckets (day, bucket) VALUES (?, ?)"
     #: An attempt to come.
     SAVE_ROW = """
-        INSERT INTO schedule (minute, shard, emit_ms, run_id, attempt, priority, submission, run, definition)
+        INSERT INTO schedule (minute, shard, emit_ms, run_id, attempt, submission, priority, run, definition)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
     #: The next rows of a bucket behind a position, in the order of emission.
     READ_ROWS = """
-        SELECT emit_ms, run_id, attempt, priority, submission, run, definition FROM schedule
-        WHERE minute = ? AND shard = ? AND (emit_ms, run_id, attempt) > (?, ?, ?) LIMIT ?"""
+        SELECT emit_ms, run_id, attempt, submission, priority, run, definition FROM schedule
+        WHERE minute = ? AND shard = ? AND (emit_ms, run_id, attempt, submission) > (?, ?, ?, ?) LIMIT ?"""
     #: A bucket that has been emitted, whole.
     DELETE_BUCKET = "DELETE FROM schedule WHERE minute = ? AND shard = ?"
     #: That rows of the schedule count no more.

@@ -38,8 +38,8 @@ FOUND_AT_ONCE = 50
 
 #: An event with the offset of its record and the record's bytes.
 Told = tuple[int, RunEvent, bytes]
-#: Where a row of the schedule stands in the order of emission: emit time, run id, attempt.
-Position = tuple[int, str, int]
+#: Where a row of the schedule stands in the order of emission: emit time, run id, attempt, submission.
+Position = tuple[int, str, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class ScheduledRun:
 
     @property
     def position(self) -> Position:
-        return self.emit_ms, self.run_id, self.attempt
+        return self.emit_ms, self.run_id, self.attempt, self.submission
 
     @property
     def key(self) -> RunKey:
@@ -145,8 +145,8 @@ class Store:
         homes: defaultdict[int, list[Call]] = defaultdict(list)
         for row in rows:
             minute = minute_of(row.emit_ms)
-            values = (minute, shard, *row.position, row.priority.value, row.submission)
-            homes[minute].append((Statement.SAVE_ROW, (*values, row.run, row.definition)))
+            values = (minute, shard, *row.position, row.priority.value, row.run, row.definition)
+            homes[minute].append((Statement.SAVE_ROW, values))
         await persist("rows of the schedule", lambda: self._write(homes.values()))
 
     async def read_rows(self, minute: int, shard: int, behind: Position, limit: int) -> list[ScheduledRun]:

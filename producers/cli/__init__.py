@@ -2,9 +2,11 @@
 
     group.py     the command itself, its addresses and its errors
     submit.py    dueline submit
+    control.py   dueline cancel | pause | resume | run-now | change | backfill
     crontab.py   dueline crontab import
     look.py      dueline jobs | job | runs | output | executors | rejected
     start.py     dueline scheduler | ledger | executor
+    job_options.py   the fields of a job as options
     fields.py    instants, durations and parameters as people type them
     tables.py    tables for people
 

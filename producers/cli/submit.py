@@ -3,55 +3,35 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import IO, Any
 
 import click
 
 from dueline.client import Client
-from dueline.clock import SystemClock, from_ms
+from dueline.clock import SystemClock
 from dueline.codec import SUBMISSION_LENGTH_MAX, encode_job
 from dueline.errors import DuelineError, InvalidJob, SomeNotAccepted
-from dueline.job import Job, Priority
+from dueline.job import Job
 from dueline.json_form import job_from_json
-from dueline.policies import Retry
-from dueline.triggers import Cron, Every, Once, Trigger
+from dueline.policies import IfExists
 from infra.settings import Settings
-from producers.cli.fields import Duration, Instant, JsonObject, Param, within_option
+from producers.cli.fields import within_option
+from producers.cli.job_options import job_from_options, job_options
 
 #: Lines that are read before their jobs are sent together: a fraction of a second's work, and ids appear steadily.
 LINES_MAX = 1000
 
 
 @click.command()
-@click.argument("argv", nargs=-1)
-@click.option("--class", "executor_class", metavar="NAME", help="Executor class: the code that runs.")
-@click.option("--param", "param", type=Param(), multiple=True, help="A parameter; several may be given.")
-@click.option("--params", type=JsonObject(), help="All parameters as one JSON object.")
+@job_options
 @click.option("--id", help="A name for the job that nobody else has; submitting it twice is one job.")
-@click.option("--name", help="What people call the job.")
-@click.option("--priority", type=click.Choice([p.value for p in Priority]), help="[else normal]")
-@click.option("--at", type=Instant(), multiple=True, help="Due at this time, such as 2030-01-31T02:00+01:00.")
 @click.option(
-    "--in", "in_", type=Duration(), multiple=True, help="Due after this time, such as 10s or 1h30m."
+    "--if-exists",
+    type=click.Choice([i.value for i in IfExists]),
+    help="What to do with a job of this id and another definition.  [else replace]",
 )
-@click.option("--every", type=Duration(), multiple=True, help="Due again and again, this long apart.")
-@click.option("--cron", metavar="EXPRESSION", multiple=True, help="Due by a cron expression of five fields.")
-@click.option(
-    "--time-zone", metavar="ZONE", help="Of the cron expression, such as Europe/Berlin.  [else UTC]"
-)
-@click.option("--start", type=Instant(), help="Not due before this time (--every, --cron).")
-@click.option("--end", type=Instant(), help="Not due after this time (--every, --cron).")
-@click.option(
-    "--jitter", type=Duration(), help="Start up to this much later, against the herd (--every, --cron)."
-)
-@click.option("--retries", type=int, help="Attempts after a failed one.  [else 0]")
-@click.option("--max-attempts", type=int, help="The same, the first attempt included.")
-@click.option(
-    "--backoff", type=Duration(), help="Pause before the first retry; each is twice the one before."
-)
-@click.option("--timeout", type=Duration(), help="An attempt is ended after this time.  [else 5m]")
 @click.option("--file", type=click.File("rb"), help="Jobs as lines of JSON; - is stdin. No other option.")
 @within_option
 @click.pass_context
@@ -82,81 +62,6 @@ def submit(context: click.Context, /, file: IO[bytes] | None, within: timedelta,
     with Client(settings.kafka) as client:
         if not submit_lines(client, file, within.total_seconds()):
             context.exit(1)
-
-
-def job_from_options(given: dict[str, Any]) -> Job:
-    """The job that the options describe. Raises UsageError for options that don't go together, InvalidJob for values."""
-    fields: dict[str, Any] = {name: given[name] for name in ("id", "name") if name in given}
-    if "priority" in given:
-        fields["priority"] = Priority(given["priority"])
-    if "timeout" in given:
-        fields["timeout_s"] = given["timeout"].total_seconds()
-    return Job(
-        executor_class=_executor_class(given),
-        params=_params(given),
-        triggers=tuple(_triggers(given)),
-        retry=_retry(given),
-        **fields,
-    )
-
-
-def _executor_class(given: dict[str, Any]) -> str:
-    if "argv" in given and given.setdefault("executor_class", "command") != "command":
-        raise click.UsageError(
-            f"a program is for --class command, not {given['executor_class']}; use --param"
-        )
-    if "executor_class" not in given:
-        raise click.UsageError("what is to run? give a program after --, or --class and its parameters")
-    name: str = given["executor_class"]
-    return name
-
-
-def _params(given: dict[str, Any]) -> dict[str, Any]:
-    params: dict[str, Any] = given.get("params", {}) | dict(given.get("param", ()))
-    if "argv" in given:
-        if "argv" in params:
-            raise click.UsageError("argv is given twice: as a parameter, and after the options")
-        params["argv"] = list(given["argv"])
-    return params
-
-
-def _triggers(given: dict[str, Any]) -> Iterator[Trigger]:
-    recurring: dict[str, Any] = {name: given[name] for name in ("start", "end", "jitter") if name in given}
-    if recurring and not ("every" in given or "cron" in given):
-        raise click.UsageError(
-            "--start, --end and --jitter are for --every or --cron; for one run give --at or --in"
-        )
-    if "time_zone" in given and "cron" not in given:
-        raise click.UsageError("--time-zone is that of --cron; other times carry their offset")
-    yield from map(Once, given.get("at", ()))
-    for wait in given.get("in_", ()):
-        yield Once(_after(wait))
-    for interval in given.get("every", ()):
-        yield Every(interval, **recurring)
-    for expression in given.get("cron", ()):
-        yield Cron(expression, given.get("time_zone", "UTC"), **recurring)
-
-
-def _after(wait: timedelta) -> datetime:
-    try:
-        return from_ms(SystemClock().now_ms()) + wait
-    except OverflowError:
-        raise click.UsageError(f"--in {wait}: that is beyond the calendar's end") from None
-
-
-def _retry(given: dict[str, Any]) -> Retry:
-    if "retries" in given and "max_attempts" in given:
-        raise click.UsageError(
-            "give --retries or --max-attempts, not both: the latter counts the first attempt too"
-        )
-    fields: dict[str, Any] = {}
-    if "retries" in given:
-        fields["max_attempts"] = given["retries"] + 1
-    if "max_attempts" in given:
-        fields["max_attempts"] = given["max_attempts"]
-    if "backoff" in given:
-        fields["backoff_s"] = given["backoff"].total_seconds()
-    return Retry(**fields)
 
 
 # -- lines of JSON -----------------------------------------------------------------------------------------------------

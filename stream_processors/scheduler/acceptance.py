@@ -39,6 +39,7 @@ from stream_processors.scheduler.control import (
     changed,
     obeyed,
     run_now,
+    same_job,
 )
 from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected
 from stream_processors.scheduler.rows import base_ms, definition_of, first_row, row_of
@@ -69,7 +70,9 @@ class Asked:
     jobs: list[JobRow] = field(default_factory=list)
     #: What to heed from now on.
     changes: list[Change] = field(default_factory=list)
-    #: What the first record that was not read will change: to be heeded already, so that what is due gets the right verdict.
+    #: The job that the first record which was not read is about to change, and how: to be heeded already, so that what is due
+    #: gets the right verdict.
+    waits_for: str | None = None
     coming: list[Change] = field(default_factory=list)
     #: Jobs that were cancelled: their owner is to be told.
     cancelled: list[JobRow] = field(default_factory=list)
@@ -122,10 +125,8 @@ class Acceptance:
         found = await self._look_up(decoded)
         asked = Asked()
         for record, submission in decoded:
-            if self._is_open(record, submission, found, satisfied):
-                rehearsed = Asked()
-                self._read_one(record, submission, found, rehearsed)
-                asked.coming = rehearsed.changes
+            if (coming := self._coming(record, submission, found, satisfied)) is not None:
+                asked.waits_for, asked.coming = _id_of(record, submission), coming
                 break
             before = len(asked.jobs)
             self._read_one(record, submission, found, asked)
@@ -176,16 +177,21 @@ class Acceptance:
         )
         return _Found(jobs, dict(zip(runs, latest, strict=True)))
 
-    def _is_open(self, record: Received, submission: _Decoded, found: _Found, satisfied: int) -> bool:
-        """Whether the record may change a job of which an earlier record might be read again."""
+    def _coming(
+        self, record: Received, submission: _Decoded, found: _Found, satisfied: int
+    ) -> list[Change] | None:
+        """What a record changes that has to wait, since an earlier one that named its job might be read again; None if it needn't."""
         if not isinstance(submission, Job | ControlCommand):
-            return False
+            return None
         job_id = _id_of(record, submission)
         assert job_id is not None
         row = self._find(job_id, found.jobs)
         if row is None or not satisfied <= max(row.version, self._extra.get(job_id, -1)) < record.offset:
-            return False
-        return not (isinstance(submission, Job) and _is_same(row, submission))
+            return None
+        rehearsed = Asked()
+        self._read_one(record, submission, found, rehearsed)
+        is_backfill = isinstance(submission, ControlCommand) and submission.action is Action.BACKFILL
+        return rehearsed.changes if rehearsed.jobs or is_backfill else None
 
     def _read_job(self, record: Received, job: Job, found: _Found, asked: Asked) -> None:
         job_id = _id_of(record, job)
@@ -200,7 +206,7 @@ class Acceptance:
             self._accept(record, job, asked)
         elif known.version == record.offset:
             self._ask(record, known, asked)  # it was stored before a crash, and is written again
-        elif not _is_same(known, job):
+        elif encode_job(same_job(known, job)) != known.definition:
             if job.if_exists is IfExists.REFUSE:
                 raise InvalidJob(
                     "id", f"job {job_id} exists with another definition; submit this one under a new id"
@@ -318,12 +324,6 @@ class Acceptance:
     def _forget(self, stamp_ms: int) -> None:
         while self._recent and next(iter(self._recent.values()))[1] < stamp_ms:
             self._recent.popitem(last=False)
-
-
-def _is_same(row: JobRow, job: Job) -> bool:
-    """Whether a submission has the definition that its job has already."""
-    job = replace(job.anchored(base_ms(row.job_id, row.anchor_ms)), id=row.job_id, if_exists=IfExists.REPLACE)
-    return row.definition == encode_job(job)
 
 
 def _decoded(record: Received) -> _Decoded:

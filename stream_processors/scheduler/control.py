@@ -42,13 +42,9 @@ def changed(known: JobRow, job: Job, record: Received) -> tuple[JobRow, list[Cha
     """The job with another definition. Raises InvalidJob if that is never due from now on."""
     stamp_ms = record.stamp_ms
     # The same triggers go on as they are: an interval without a start keeps its beat.
-    anchor_ms = known.anchor_ms
-    if not job.triggers or (
-        job.anchored(base_ms(known.job_id, anchor_ms)).triggers != definition_of(known).triggers
-    ):
-        anchor_ms = stamp_ms
-    job = job.anchored(base_ms(known.job_id, anchor_ms))
-    job = replace(job, id=known.job_id, if_exists=IfExists.REPLACE)
+    keeps = job.triggers and same_job(known, job).triggers == definition_of(known).triggers
+    anchor_ms = known.anchor_ms if keeps else stamp_ms
+    job = _normal(known, job, anchor_ms)
     require_due_since(job, stamp_ms)
     revived = known.state is JobState.CANCELLED
     row = replace(
@@ -61,6 +57,11 @@ def changed(known: JobRow, job: Job, record: Received) -> tuple[JobRow, list[Cha
         defined_ms=anchor_ms,
     )
     return row, _changes(known, record)
+
+
+def same_job(known: JobRow, job: Job) -> Job:
+    """A job as it would be stored if it were accepted when the present definition was: its own definition changes nothing."""
+    return _normal(known, job, known.anchor_ms)
 
 
 def obeyed(known: JobRow, command: ControlCommand, record: Received) -> tuple[JobRow, list[Change]] | None:
@@ -127,9 +128,14 @@ def is_left_out(attempt: tuple[int, RunState] | None) -> bool:
 def _change(known: JobRow, command: ControlCommand, record: Received) -> tuple[JobRow, list[Change]] | None:
     _require_alive(known)
     job = changed_job(definition_of(known), command.fields)
-    if encode_job(job) == known.definition:
+    if encode_job(same_job(known, job)) == known.definition:
         return None
     return changed(known, job, record)
+
+
+def _normal(known: JobRow, job: Job, anchor_ms: int) -> Job:
+    job = job.anchored(base_ms(known.job_id, anchor_ms))
+    return replace(job, id=known.job_id, if_exists=IfExists.REPLACE)
 
 
 def _version(known: JobRow, record: Received, state: JobState, since_ms: int | None, reason: str) -> JobRow:

@@ -113,7 +113,11 @@ class Judge:
         run = decode_ready_run(row.run)
         cancel = next((c for c in self._changes[job_id] if c.cancels and run.version < c.version), None)
         if cancel is not None:
-            return Judged(False, (run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms),))
+            ended = run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms)
+            following = self._following(row, run)
+            # What was due before the cancel, and is late, ends by it too.
+            before = following is not None and parse_run_id(following.run_id)[1] < cancel.since_ms
+            return Judged(False, (ended,), following if before else None)
         return VOID if row.attempt == 1 and self._is_void(run) else None
 
     def _is_void(self, run: ReadyRun) -> bool:
@@ -137,13 +141,17 @@ class Judge:
             run = run_at(job, run, next_ms)
         if events:
             return Judged(False, tuple(events), row_of(run, row.submission, definition))
+        return Judged(True, following=self._following(row, run, job))
+
+    def _following(self, row: ScheduledRun, run: ReadyRun, job: Job | None = None) -> ScheduledRun | None:
+        """The row of the next run of its job, if it has one."""
+        if row.definition is None or row.attempt > 1:
+            return None
+        job = job or _job(row.definition)
         next_ms = job.next_ms(run.due_ms)
-        return Judged(
-            True,
-            following=None
-            if next_ms is None
-            else row_of(run_at(job, run, next_ms), row.submission, definition),
-        )
+        if next_ms is None:
+            return None
+        return row_of(run_at(job, run, next_ms), row.submission, row.definition)
 
 
 def run_at(job: Job, run: ReadyRun, due_ms: int) -> ReadyRun:

@@ -141,14 +141,14 @@ class Shard(Worker):
             if received:
                 # The record in front waits for what was asked before it, which must not wait for the record.
                 self._judge.learn(asked.coming)
-                self._judge.release(asked.end, commanded_id(received[0].value or b""))
+                self._judge.release(asked.end, asked.waits_for)
                 await self._until_satisfied(received[0].offset, self._wheel)
 
     async def _do(self, asked: Asked, wheel: Wheel) -> None:
         """Make all that was asked for durable, in an order in which nothing counts before what it rests on."""
         if asked.changes:
             await self._store.save_changes(self.partition, asked.changes)
-            self._judge.learn(asked.changes)
+            self._judge.learn(_also_for_retries(change, wheel) for change in asked.changes)
         if self._may_emit():
             wheel.step(self._clock.now_ms())  # what is due now is late then, and need not be stored
         rows = [row for row in asked.rows if not wheel.is_late(row)]
@@ -253,7 +253,7 @@ class Shard(Worker):
         if len(rows) == limit:
             wheel.read(rows, rows[-1].position)
         else:
-            wheel.read(rows, (end_ms, "", 0))
+            wheel.read(rows, (end_ms, "", 0, 0))
             old = minute - KEPT_MINUTES
             await persist("deleting a bucket", lambda: self._store.delete_bucket(old, self.partition))
             if old % DAY == 0:
@@ -352,6 +352,14 @@ class Shard(Worker):
         task = asyncio.create_task(loop)
         report_failure(task, self._failed)
         self._loops.append(task)
+
+
+def _also_for_retries(change: Change, wheel: Wheel) -> Change:
+    """A cancel also ends the retries that are loaded, or being loaded, which lie further ahead than any due time tells."""
+    if not change.cancels:
+        return change
+    loaded_ms = max(wheel.position[0], wheel.reading_until_ms) + 2 * BUCKET_MS
+    return replace(change, until_ms=max(change.until_ms, loaded_ms))
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

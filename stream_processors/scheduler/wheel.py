@@ -23,6 +23,10 @@ SEND_MAX = 500
 #: Rows sent and not acknowledged: more would only wait in the producer, and a full one is an error there.
 UNDER_WAY_MAX = 10_000
 
+#: What tells two rows apart: the run's key, and for a first attempt the submission too, since two versions of a job may have rows
+#: for one due time. A retry that was asked for twice is one.
+Identity = tuple[str, int, int]
+
 PRIORITY_OF = {topic: priority for priority, topic in READY.items()}
 
 #: Sends rows, in order, and what ended instead of being emitted; tells where they lie once all are acknowledged.
@@ -50,8 +54,8 @@ class _Emission:
     submissions: int | None
     #: How many rows it was made for; those that follow upon them and are late join it without being counted.
     rows: int
-    #: The runs that were sent with it, and the latest emit time among them.
-    keys: list[RunKey] = field(default_factory=list)
+    #: The rows that were sent with it, and the latest emit time among them.
+    sent: list[Identity] = field(default_factory=list)
     latest_ms: int = 0
     done: bool = False
     #: The span of its records in each ready partition: first offset and end.
@@ -78,7 +82,7 @@ class Wheel:
         self.cursor_ms = cursor_ms
         self.submissions = submissions
         #: How far the schedule has been read: every row at or before it is in the heap, or was.
-        self.position: Position = (cursor_ms, "", 0)
+        self.position: Position = (cursor_ms, "", 0, 0)
         #: While a page of a bucket is being read, the end of that bucket: rows before it may be in the page or not.
         self.reading_until_ms = 0
         self._ready = dict(ready)
@@ -89,8 +93,8 @@ class Wheel:
         self._progress = progress
         self._failed = failed
         self._heap: list[tuple[Position, ScheduledRun]] = []
-        #: The runs in the heap and in the account: one that comes again, by whatever way, is passed over.
-        self._in_hand: set[RunKey] = set()
+        #: The rows in the heap and in the account: one that comes again, by whatever way, is passed over.
+        self._in_hand: set[Identity] = set()
         #: The submissions below it have been read, by this owner or by those before it.
         self._admitted = submissions
         self._now_ms = 0
@@ -179,13 +183,13 @@ class Wheel:
                 task.cancel()
 
     def _push(self, row: ScheduledRun) -> None:
-        if row.key not in self._in_hand:
-            self._in_hand.add(row.key)
+        if (identity := _identity(row)) not in self._in_hand:
+            self._in_hand.add(identity)
             heapq.heappush(self._heap, (row.position, row))
 
     def _take_in_hand(self, rows: Iterable[ScheduledRun]) -> list[ScheduledRun]:
         """Those of the rows that are not in hand already."""
-        new = {row.key: row for row in rows if row.key not in self._in_hand}
+        new = {i: row for row in rows if (i := _identity(row)) not in self._in_hand}
         self._in_hand.update(new)
         return list(new.values())
 
@@ -195,7 +199,7 @@ class Wheel:
         Rows that may not be emitted yet would fill the heap, and a full heap lets no page be read.
         """
         if beyond := [entry for entry in self._heap if entry[0] > position]:
-            self._in_hand.difference_update(row.key for _, row in beyond)
+            self._in_hand.difference_update(_identity(row) for _, row in beyond)
             self._heap = [entry for entry in self._heap if entry[0] <= position]
             heapq.heapify(self._heap)
 
@@ -238,7 +242,7 @@ class Wheel:
                 # judge waits for something.
                 await self._stepped.wait()
                 continue
-            emission.keys += [row.key for row in rows]
+            emission.sent += map(_identity, rows)
             emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in rows))
             ready = [row for row, verdict in zip(rows, judged, strict=True) if verdict.ready]
             events = [event for verdict in judged for event in verdict.events]
@@ -296,8 +300,12 @@ class Wheel:
                 passed = index + 1
         for _ in range(passed):
             emission = self._account.popleft()
-            self._in_hand.difference_update(emission.keys)
+            self._in_hand.difference_update(emission.sent)
             self.cursor_ms = max(self.cursor_ms, emission.cursor_ms or 0)
             self.submissions = max(self.submissions, emission.submissions or 0)
             for priority, (_, end) in emission.spans.items():
                 self._ready[priority] = max(self._ready[priority], end)
+
+
+def _identity(row: ScheduledRun) -> Identity:
+    return row.run_id, row.attempt, row.submission if row.attempt == 1 else -1

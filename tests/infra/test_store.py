@@ -26,7 +26,7 @@ NOW_MS = 1_850_000_000_000
 #: Each test has minutes and shards of its own.
 MINUTES = count(minute_of(NOW_MS), 10)
 OTHER_SHARDS = count(1000)
-START = (0, "", 0)
+START = (0, "", 0, 0)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_pages_join_without_gap_or_overlap(store: Store, minute: int, shar
     )
     await store.save_rows(shard, rows)
     found: list[ScheduledRun] = []
-    position = (minute * BUCKET_MS, "", 0)
+    position = (minute * BUCKET_MS, "", 0, 0)
     while page := await store.read_rows(minute, shard, position, limit):
         found += page
         position = page[-1].position

@@ -79,7 +79,7 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
     )
     while not schedule.deleted:
         await shard._read_page(wheel)
-    assert wheel.position == (BUCKET_MS, "", 0)
+    assert wheel.position == (BUCKET_MS, "", 0, 0)
     assert len(wheel) == len(rows)
     wheel.step(1000)
     await asyncio.sleep(0)

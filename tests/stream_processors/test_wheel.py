@@ -14,7 +14,7 @@ from stream_processors.scheduler import wheel as module
 from stream_processors.scheduler.wheel import Wheel
 from tests.stream_processors.transport import INTERVAL_MS, Transport, following, row
 
-CURSOR_MS, BUCKET_END = 100, (1000, "", 0)
+CURSOR_MS, BUCKET_END = 100, (1000, "", 0, 0)
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ async def test_what_follows_behind_the_cursor_counts_for_what_may_be_stored(tran
 async def test_what_follows_is_emitted_once_when_a_page_brings_it_first(transport: Transport) -> None:
     wheel = wheel_on(transport)
     parent = row(150, more=1)
-    wheel.read([parent], (152, "", 0))
+    wheel.read([parent], (152, "", 0, 0))
     await step(wheel, 150)
     # It is durable, and its row is read, while the brokers are away.
     wheel.read([following(parent)], BUCKET_END)

@@ -133,7 +133,9 @@ class World(Transport):
         assert self.page.rows is not None
         self.wheel.reading_until_ms = 0
         whole = len(self.page.rows) < self.page.limit
-        self.wheel.read(self.page.rows, (self.page.end_ms, "", 0) if whole else self.page.rows[-1].position)
+        self.wheel.read(
+            self.page.rows, (self.page.end_ms, "", 0, 0) if whole else self.page.rows[-1].position
+        )
         self.page = None
 
     def begin_batch(self, count: int) -> None:
@@ -359,7 +361,7 @@ class WheelInItsWorld(RuleBasedStateMachine):
                     self.do(world.begin_read, 3)
                     self.do(world.end_read)
                 else:
-                    wheel.read([], (END_MS, "", 0))
+                    wheel.read([], (END_MS, "", 0, 0))
             self.do(world.step)
             for sending in list(world.sent):
                 self.do(world.acknowledge, sending)
