@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dueline.codec import decode_ready_run
@@ -197,7 +197,28 @@ steps = st.one_of(
 )
 
 
+#: A run that was missed is asked for by the resume, is late, and so lies nowhere when the owner dies; by then the job is paused again.
+RESUMED_AND_PAUSED: list[tuple[str, Any]] = [
+    ("accept", 1),
+    ("say", command("pause")),
+    ("accept", 1),
+    ("turn", 0),
+    ("store", 0),
+    ("pass", 180_000),
+    ("say", command("resume")),
+    ("die", False),
+    ("pass", 1000),
+    ("turn", 0),
+    ("accept", 1),
+    ("say", command("pause")),
+    ("accept", 1),
+    ("die", False),
+    ("accept", 2),
+]
+
+
 @settings(max_examples=300)
+@example(RESUMED_AND_PAUSED)
 @given(st.lists(steps, max_size=25))
 def test_every_due_time_is_emitted_once_for_the_version_it_belongs_to(did: list[tuple[str, Any]]) -> None:
     world = World()
