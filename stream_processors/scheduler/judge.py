@@ -9,8 +9,8 @@ A *change* says from which due time on the rows of a job's lower versions count 
 from there on. So what is due before a change is run as it was asked for then, and every due time belongs to one version. A
 cancel ends all rows of lower versions.
 
-A command that lies in the log and is not read yet, when a shard is taken over, *holds* the rows of its job: without that what was due
-since would be emitted before the cancel is heard of.
+What lies in the log and is not read yet, when a shard is taken over, *holds* the rows of the jobs that it may change: without that
+what was due since would be emitted before the cancel is heard of.
 
 A due time is *missed* if nobody could emit its run for `MISSED_AFTER_MS`: the platform was down, or the job was paused. What
 is left out of them, by the job's policy, ends in an event for each. They are gone through `LEFT_OUT_MAX` at a time, each
@@ -61,7 +61,7 @@ class Judge:
         #: The runs that earlier owners have emitted beyond the cursor.
         self._emitted = emitted
         self._changes: defaultdict[str, list[Change]] = defaultdict(list)
-        #: Jobs with commands to come, with the offset of the last one.
+        #: Jobs that records to come may change, with the offset of the last one.
         self._held: dict[str, int] = {}
 
     def learn(self, changes: Iterable[Change]) -> None:
@@ -79,12 +79,12 @@ class Judge:
             else:
                 del self._changes[job_id]
 
-    def hold(self, commands: Mapping[str, int]) -> None:
-        """Pass no verdict on rows of these jobs until the commands at these offsets are read."""
-        self._held.update(commands)
+    def hold(self, jobs: Mapping[str, int]) -> None:
+        """Pass no verdict on rows of these jobs until the records at these offsets are read."""
+        self._held.update(jobs)
 
     def release(self, end: int, job_id: str | None = None) -> None:
-        """The commands below an offset are read, or those of one job are about to be, as soon as there is a verdict on its rows."""
+        """What lies below an offset is read, or one job's records are about to be, as soon as there is a verdict on its rows."""
         if self._held:
             self._held = {
                 job: offset for job, offset in self._held.items() if offset >= end and job != job_id

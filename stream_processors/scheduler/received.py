@@ -10,6 +10,7 @@ from dueline.commands import ControlCommand
 from dueline.contracts import SINGLE_OBJECT_MARK, latest
 from dueline.errors import DuelineError, UndecodableRecord
 from dueline.ids import is_generated, is_name
+from dueline.job import Job
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.publisher import Record
 from infra.rejects import CUT, PLACE, REASON
@@ -69,18 +70,21 @@ def readable_id(record: Received) -> str | None:
     )
 
 
-def commanded_id(value: bytes) -> str | None:
-    """The id of the job that a record is a command for, if it is one."""
+def changed_id(key: bytes | None, value: bytes) -> str | None:
+    """The id of the job that a record may change, as far as it is quickly told: of a command, or of a submission with a name."""
     is_avro = value.startswith(SINGLE_OBJECT_MARK)
     if is_avro and not value.startswith(latest("ControlCommand").header):
-        return None  # as nearly all are
-    if not is_avro and b'"action"' not in value:
-        return None
+        text = (key or b"").decode(
+            "utf-8", "replace"
+        )  # nearly all have the id as their key, and it is generated
+        return text if is_name(text) and not is_generated(text) else None
     try:
-        command = decode_submission(value)
+        submission = decode_submission(value)
     except DuelineError:
         return None
-    return command.job_id if isinstance(command, ControlCommand) else None
+    if isinstance(submission, ControlCommand):
+        return submission.job_id
+    return submission.id if isinstance(submission, Job) else None
 
 
 def passed_on(record: Received, job_id: str, value: bytes | None) -> Record:

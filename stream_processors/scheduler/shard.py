@@ -25,7 +25,7 @@ from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.judge import Judge
-from stream_processors.scheduler.received import Received, commanded_id
+from stream_processors.scheduler.received import Received, changed_id
 from stream_processors.scheduler.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Shard(Worker):
             await asyncio.sleep(STORE_TRUSTED_S)
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
         self._judge = Judge(emitted)
-        self._judge.hold(await answered(lambda: self._commands_since(self._row.submissions)))
+        self._judge.hold(await answered(lambda: self._changing_since(self._row.submissions)))
         self._changes_until_ms = self._row.cursor_ms
         await self._learn_changes(now_ms + READ_AHEAD_MS)
         self._wheel = Wheel(
@@ -329,10 +329,10 @@ class Shard(Worker):
     def _record(self, event: RunEvent) -> Record:
         return Record(RUNS, event.job_id.encode(), encode_run_event(event), self.partition)
 
-    def _commands_since(self, offset: int) -> dict[str, int]:
-        """The jobs for which the submissions hold commands from an offset on, with the offset of the last one."""
+    def _changing_since(self, offset: int) -> dict[str, int]:
+        """The jobs that submissions from an offset on may change, with the offset of the last one."""
         messages = read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
-        found = ((commanded_id(message.value() or b""), message.offset() or 0) for message in messages)
+        found = ((changed_id(m.key(), m.value() or b""), m.offset() or 0) for m in messages)
         return {job_id: at for job_id, at in found if job_id is not None}
 
     def _emitted_since(self, row: ShardRow) -> set[RunKey]:

@@ -22,7 +22,7 @@ from dueline.triggers import Every
 from infra.store import Change, Position, ScheduledRun
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.judge import Judge
-from stream_processors.scheduler.received import Received, commanded_id
+from stream_processors.scheduler.received import Received, changed_id
 from tests.stream_processors.test_acceptance import NAME, NOW_MS, SHARDS, Memory, received, submission
 
 MINUTE_MS = 60_000
@@ -70,7 +70,7 @@ class World:
         self.emitted = {run.key for run in self.ready}
         self.judge = Judge(self.emitted)
         self.judge.learn(self.changes)
-        unread = ((commanded_id(record.value or b""), record.offset) for record in self.log[self.read :])
+        unread = ((changed_id(r.key, r.value or b""), r.offset) for r in self.log[self.read :])
         self.judge.hold({job_id: offset for job_id, offset in unread if job_id})
         self.acceptance = Acceptance(0, SHARDS, self.known)
         self.late: list[ScheduledRun] = []
