@@ -103,7 +103,13 @@ class ReadyRun:
         )
 
     def after(
-        self, state: AttemptState, ended_ms: int, *, final: bool = False, retry_ms: int | None = None
+        self,
+        state: AttemptState,
+        ended_ms: int,
+        *,
+        final: bool = False,
+        retry_ms: int | None = None,
+        chance: float | None = None,
     ) -> "ReadyRun | None":
         """The attempt that follows upon this one, which ended like this; None if none does.
 
@@ -111,17 +117,18 @@ class ReadyRun:
         machine as often as of the run: it is repeated, whatever the policy, but no more than `CRASHES_MAX` times in all.
 
         A failed run may want no further attempt, `final`, or its next one at `retry_ms`, where the policy would have one.
+        `chance` in [0, 1) takes the place of the random number in the pause.
         """
         failures, crashes, pause_ms = self.failures, self.crashes, None
         if state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
             failures += 1
             final = final or (state is AttemptState.TIMED_OUT and TIMEOUT_KIND in self.retry.give_up_on)
-            pause_ms = None if final else self.retry.pause_ms(failures)
+            pause_ms = None if final else self.retry.pause_ms(failures, chance)
             if pause_ms is not None and retry_ms is not None:
                 pause_ms = max(0, retry_ms - ended_ms)
         elif state is AttemptState.CRASHED:
             crashes += 1
-            pause_ms = self.retry.backoff_ms(crashes) if crashes < CRASHES_MAX else None
+            pause_ms = self.retry.backoff_ms(crashes, chance) if crashes < CRASHES_MAX else None
         if pause_ms is None or (self.end_by_ms is not None and ended_ms + pause_ms >= self.end_by_ms):
             return None
         return replace(

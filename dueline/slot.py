@@ -15,7 +15,6 @@ What ends between two runs is the processes. Threads, modules and globals of a f
 """
 
 import gc
-import json
 import os
 import signal
 import socket
@@ -24,24 +23,18 @@ import tempfile
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from dueline import frames
+from dueline.attempt import outcome_of, run_of
 from dueline.capture import Capture
-from dueline.clock import from_ms
-from dueline.codec import decode
-from dueline.errors import DuelineError, InvalidJob, Unavailable
-from dueline.ids import run_id
+from dueline.errors import DuelineError, Unavailable
 from dueline.processes import adopt_orphans, end_descendants
-from dueline.registry import Failed, Function, Run, TimedOut, find, registered
-from dueline.states import AttemptState
-from dueline.triggers import MOMENT_MAX_MS
-
-_REASON_LENGTH_MAX = 500
+from dueline.registry import Run, TimedOut, find, registered
 
 
 class Slot:
@@ -64,18 +57,9 @@ class Slot:
 
     def perform(self, record: bytes) -> frames.Report:
         """Perform the run of a ReadyRun's bytes. Whatever it does ends in a report, or with this process."""
-        run = _run_of(record)
+        run = run_of(record, datetime.now(UTC))
         signal.signal(signal.SIGTERM, self._on_time_up)  # each time, as a run may have put its own in place
-        try:
-            outcome = _succeeded(self._call(find(run.executor_class), run))
-        except TimedOut as time_up:
-            outcome = _timed_out(run, time_up)
-        except Failed as error:
-            outcome = _failed(str(error)) | _wish(error)
-        except InvalidJob as error:
-            outcome = _failed(str(error))
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are the run's too
-            outcome = _failed("".join(traceback.format_exception_only(error)), _trace(error))
+        outcome = outcome_of(run, self._call, __file__)
         if os.getpid() != self._pid:
             os._exit(1)  # the run forked, and the child came back from the function: it is not the slot
         os.fchdir(self._folder)
@@ -86,7 +70,8 @@ class Slot:
             **outcome, exit_status=run.exit_status, stdout=stdout, stderr=stderr, bytes_dropped=dropped
         )
 
-    def _call(self, function: Function, run: Run) -> Any:
+    def _call(self, run: Run) -> Any:
+        function = find(run.executor_class)
         try:
             self._performing = True
             if self._time_is_up:
@@ -146,72 +131,6 @@ def _import(module: str) -> None:
         missing = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or " ")
         why = f"there is no such module; {where}" if missing else f"it fails:\n{traceback.format_exc()}"
         raise Unavailable(f"--import {module}: {why}") from error
-
-
-def _run_of(record: bytes) -> Run:
-    _, fields = decode(record)
-    timeout = timedelta(milliseconds=fields["timeout_ms"])
-    return Run(
-        run_id=run_id(fields["job_id"], fields["due_ms"]),
-        job_id=fields["job_id"],
-        attempt=fields["attempt"],
-        due=from_ms(fields["due_ms"]),
-        params=json.loads(fields["params"]),
-        timeout=timeout,
-        deadline=datetime.now(UTC) + timeout,
-        name=fields["name"],
-        priority=fields["priority"],
-        executor_class=fields["executor_class"],
-    )
-
-
-def _succeeded(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {"state": AttemptState.SUCCEEDED}
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Failed(
-            f"the executor class returned a {type(value).__name__} that is no JSON value: {error}"
-        ) from None
-    if len(text) > frames.RESULT_LENGTH_MAX:
-        raise Failed(
-            f"the executor class returned {len(text)} characters of JSON, more than {frames.RESULT_LENGTH_MAX}; "
-            "store the data elsewhere and return where"
-        )
-    return {"state": AttemptState.SUCCEEDED, "result": text}
-
-
-def _timed_out(run: Run, error: TimedOut) -> dict[str, Any]:
-    reason = f"timed out after {run.timeout.total_seconds():g} s"
-    return {"state": AttemptState.TIMED_OUT, "reason": reason, "error": f"{reason}\n{_cut(_trace(error))}"}
-
-
-def _failed(reason: str, trace: str = "") -> dict[str, Any]:
-    line = reason.strip().partition("\n")[0][:_REASON_LENGTH_MAX]
-    return {"state": AttemptState.FAILED, "reason": line, "error": _cut(trace or reason)}
-
-
-def _wish(error: Failed) -> dict[str, Any]:
-    """What is to follow upon a failure, if that says so."""
-    retry_ms = None if error.retry_ms is None else min(max(0, error.retry_ms), MOMENT_MAX_MS)
-    return {"final": not error.retry, "retry_ms": retry_ms}
-
-
-def _trace(error: BaseException) -> str:
-    """The trace without our own frames above the function's."""
-    own = error.__traceback__
-    while own is not None and own.tb_frame.f_code.co_filename == __file__:
-        own = own.tb_next
-    return "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
-
-
-def _cut(text: str) -> str:
-    """The text without its middle if it is too long: of a trace, both ends matter. Always text that can be stored."""
-    text = text.encode(errors="backslashreplace").decode()
-    half = frames.ERROR_LENGTH_MAX // 2
-    return text if len(text) <= 2 * half else f"{text[:half]}\n[…]\n{text[-half:]}"
 
 
 if __name__ == "__main__":

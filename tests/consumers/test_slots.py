@@ -59,7 +59,8 @@ async def test_an_exception_fails_the_attempt_and_its_trace_is_kept(pool: SlotPo
     assert outcome.state is AttemptState.FAILED
     assert outcome.reason == "KeyError: 'no such thing'"
     assert "in raise_\n" in outcome.error
-    assert "dueline/slot.py" not in outcome.error
+    assert "/dueline/slot.py" not in outcome.error
+    assert "/dueline/attempt.py" not in outcome.error
     assert outcome.stdout == b"before\n"
 
 

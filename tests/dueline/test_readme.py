@@ -1,9 +1,14 @@
-"""The example of the README that needs no platform prints what stands below it."""
+"""The examples of the README that need no platform do what they say."""
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+from dueline import registry
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -12,3 +17,20 @@ def test_the_example_of_a_trigger(capsys: pytest.CaptureFixture[str]) -> None:
     code, printed = re.findall(r"```python\n(from datetime [^`]*next_due[^`]*)```\n\n    (.*)\n", README)[0]
     exec(code, {})
     assert capsys.readouterr().out.strip() == printed
+
+
+def test_the_example_of_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_functions", dict(registry._functions))
+    my_jobs = ModuleType("my_jobs")
+    exec(example('@executor_class("greet")'), my_jobs.__dict__)
+    monkeypatch.setitem(sys.modules, "my_jobs", my_jobs)
+    names: dict[str, Any] = {}
+    exec(example("def test_"), names)
+    (test,) = (value for name, value in names.items() if name.startswith("test_"))
+    test()
+
+
+def example(what: str) -> str:
+    """The one example that has this in it."""
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if what in code)
+    return str(code)

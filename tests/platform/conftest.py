@@ -19,6 +19,7 @@ from infra.settings import Settings
 from tests.conftest import Servers
 
 RECORDING = "tests.platform.recording"
+CONTRACT_JOBS = "tests.platform.contract_jobs"
 
 
 class Platform:
@@ -30,7 +31,7 @@ class Platform:
         commands = {
             "scheduler": ["stream_processors.scheduler"],
             "ledger": ["stream_processors.ledger"],
-            "executor": ["consumers", "--slots", "2", "--import", RECORDING],
+            "executor": ["consumers", "--slots", "2", "--import", RECORDING, "--import", CONTRACT_JOBS],
         }
         self.processes = {
             name: PlatformProcess(self.settings, name, command) for name, command in commands.items()

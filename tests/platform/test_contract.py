@@ -1,0 +1,209 @@
+"""What users may rely on, held against the platform and against `dueline.testing`, which they test their jobs with.
+
+Each test runs on both. On the platform due times lie a second ahead; in memory the time is set.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count, pairwise
+
+import pytest
+
+from dueline import Cron, Every, InvalidJob, Job, Once, Retry
+from dueline.clock import from_ms, to_ms
+from dueline.ids import generated_at_ms
+from dueline.states import AttemptState, JobState, RunState
+from tests.platform import contract_jobs
+from tests.platform.conftest import Platform
+from tests.platform.systems import InMemory, OnServers, System, on_servers
+
+SECOND = timedelta(seconds=1)
+ONE_MS = timedelta(milliseconds=1)
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def served(platform: Platform) -> Iterator[OnServers]:
+    with on_servers(platform) as system:
+        yield system
+
+
+@pytest.fixture(params=["in memory", pytest.param("on servers", marks=pytest.mark.servers)])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> System:
+    if request.param == "on servers":
+        served: OnServers = request.getfixturevalue("served")
+        return served
+    in_memory = InMemory()
+    monkeypatch.setattr(contract_jobs, "pause", in_memory.pause)
+    return in_memory
+
+
+def test_a_job_without_a_trigger_is_due_at_once_and_runs_once(system: System) -> None:
+    job_id = system.client.submit("contract-tell")
+    (run,) = system.ended(job_id)
+    (attempt,) = run.attempts
+    assert run.due == from_ms(generated_at_ms(job_id))
+    assert run.run_id == f"{job_id}@{to_ms(run.due)}"
+    assert (run.state, attempt.attempt, attempt.state) == (RunState.SUCCEEDED, 1, AttemptState.SUCCEEDED)
+    assert run.due <= attempt.started <= attempt.ended
+    assert attempt.retry is None
+    job = system.job(job_id)
+    assert (job.state, job.next_due) == (JobState.COMPLETED, None)
+
+
+def test_a_job_for_later_is_active_until_then(system: System) -> None:
+    due = from_ms(to_ms(system.now() + SECOND))
+    job_id = system.client.submit("contract-tell", trigger=due)
+    job = system.job(job_id)
+    assert (job.state, job.next_due) == (JobState.ACTIVE, due)
+    assert job.job is not None
+    assert job.job.triggers == (Once(due),)
+    (run,) = system.ended(job_id)
+    assert run.due == due
+    assert run.last.started >= due
+    assert system.job(job_id).state is JobState.COMPLETED
+
+
+def test_a_job_for_a_time_that_is_past_is_late_and_not_wrong(system: System) -> None:
+    due = from_ms(to_ms(system.now() - 3600 * SECOND))
+    (run,) = system.ended(system.client.submit("contract-tell", trigger=Once(due)))
+    assert run.due == due
+    assert run.last.started >= due + 3600 * SECOND
+
+
+def test_triggers_that_coincide_make_one_run(system: System) -> None:
+    start = from_ms(to_ms(system.now() + SECOND))
+    every = Every(SECOND, start=start, end=start + SECOND)
+    job_id = system.client.submit(
+        "contract-tell", triggers=[Once(start), every, Once(start + 1.5 * SECOND), Once(start)]
+    )
+    runs = system.ended(job_id, 3)
+    assert [run.due - start for run in runs] == [0 * SECOND, SECOND, 1.5 * SECOND]
+    assert system.job(job_id).state is JobState.COMPLETED
+
+
+def test_an_interval_counts_from_its_start_and_ends_with_its_end(system: System) -> None:
+    start = from_ms(to_ms(system.now() + SECOND / 2))
+    trigger = Every(SECOND, start=start, end=start + 2.9 * SECOND)
+    job_id = system.client.submit("contract-tell", id=new_id("interval"), trigger=trigger)
+    runs = system.ended(job_id, 3)
+    assert [run.due - start for run in runs] == [0 * SECOND, SECOND, 2 * SECOND]
+    for run, following in pairwise(runs):
+        assert run.due <= run.last.started <= run.last.ended <= following.last.started
+    assert system.job(job_id).state is JobState.COMPLETED
+
+
+def test_an_interval_without_a_start_begins_when_its_job_was_submitted(system: System) -> None:
+    before = system.now()
+    job_id = system.client.submit("contract-tell", trigger=Every(SECOND, end=before + 1.5 * SECOND))
+    runs = system.ended(job_id, 2)
+    assert [run.due for run in runs] == [from_ms(generated_at_ms(job_id)) + n * SECOND for n in range(2)]
+
+
+def test_a_jitter_puts_off_the_starts_and_not_the_due_times(system: System) -> None:
+    start = from_ms(to_ms(system.now() + SECOND / 2))
+    trigger = Every(SECOND, start=start, end=start + SECOND, jitter=SECOND)
+    job = Job(executor_class="contract-tell", id=new_id("jitter"), triggers=(trigger,))
+    runs = system.ended(system.client.submit_job(job), 2)
+    assert [run.due - start for run in runs] == [0 * SECOND, SECOND]
+    for run in runs:
+        assert to_ms(run.last.started) >= job.emit_ms(to_ms(run.due)) > to_ms(run.due)
+
+
+def test_the_same_id_and_definition_twice_is_one_job(system: System) -> None:
+    job_id, due = new_id("twice"), system.now() + SECOND
+    for _ in range(2):
+        assert system.client.submit("contract-tell", id=job_id, trigger=due) == job_id
+    assert len(system.ended(job_id)) == 1
+    assert system.job(job_id).state is JobState.COMPLETED
+
+
+def test_a_failure_is_retried_as_the_policy_says(system: System) -> None:
+    retry = Retry(max_attempts=3, backoff_s=0.2, factor=2)
+    (run,) = system.ended(system.client.submit("contract-foreseen", retry=retry))
+    assert [(a.attempt, a.state, a.reason) for a in run.attempts] == [
+        (n, AttemptState.FAILED, f"attempt {n}") for n in (1, 2, 3)
+    ]
+    for attempt, following, pause_ms in zip(run.attempts[:-1], run.attempts[1:], (200, 400), strict=True):
+        assert attempt.retry is not None
+        assert pause_ms <= (attempt.retry - attempt.ended) / ONE_MS <= pause_ms * 1.2
+        assert following.started >= attempt.retry
+    assert (run.state, run.last.retry, run.last.error) == (RunState.FAILED, None, "attempt 3")
+    assert system.job(run.job_id).state is JobState.COMPLETED
+
+
+def test_a_failure_may_say_that_another_attempt_is_no_use(system: System) -> None:
+    retry = Retry(max_attempts=3, backoff_s=0)
+    (run,) = system.ended(system.client.submit("contract-foreseen", {"retry": False}, retry=retry))
+    assert len(run.attempts) == 1
+    assert (run.state, run.last.retry) == (RunState.FAILED, None)
+
+
+def test_a_failure_may_say_when_another_attempt_is_worth_while(system: System) -> None:
+    retry_ms = to_ms(system.now() + SECOND)
+    retry = Retry(max_attempts=2, backoff_s=60)
+    (run,) = system.ended(system.client.submit("contract-foreseen", {"retry_at_ms": retry_ms}, retry=retry))
+    first, second = run.attempts
+    assert first.retry == from_ms(retry_ms)
+    assert second.started >= first.retry
+    assert second.retry is None  # the policy has no attempt left
+
+
+def test_what_a_function_returns_and_prints_is_kept(system: System) -> None:
+    (run,) = system.ended(system.client.submit("contract-tell", {"city": "Zürich", "pair": (1, 2)}))
+    assert run.last.result == {
+        "attempt": 1,
+        "due": run.due.isoformat(),
+        "params": {"city": "Zürich", "pair": [1, 2]},
+    }
+    assert (run.last.stdout, run.last.stderr) == ("to stdout\n", "to stderr\n")
+    assert (run.last.reason, run.last.error) == ("", "")
+
+
+def test_an_exception_fails_the_attempt_and_its_trace_begins_in_the_function(system: System) -> None:
+    (run,) = system.ended(system.client.submit("contract-raise"))
+    assert (run.state, run.last.reason) == (RunState.FAILED, "KeyError: 'no such thing'")
+    first, frame, *_ = run.last.error.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert frame.endswith(", in raise_")
+    assert run.last.error.endswith("KeyError: 'no such thing'\n")
+
+
+def test_a_value_that_is_no_json_fails_the_attempt(system: System) -> None:
+    (run,) = system.ended(system.client.submit("contract-return"))
+    assert run.state is RunState.FAILED
+    assert run.last.reason.startswith("the executor class returned a object that is no JSON value")
+
+
+def test_an_unknown_executor_class_fails_the_attempt(system: System) -> None:
+    (run,) = system.ended(system.client.submit("contract-nope"))
+    assert run.state is RunState.FAILED
+    assert run.last.reason.startswith("this executor has no executor class 'contract-nope'; it has ")
+
+
+def test_a_run_that_takes_longer_than_its_timeout_is_ended_where_it_stands(system: System) -> None:
+    (run,) = system.ended(system.client.submit("contract-overrun", timeout_s=0.3))
+    last = run.last
+    assert (run.state, last.reason) == (RunState.TIMED_OUT, "timed out after 0.3 s")
+    assert (last.stdout, last.result) == ("begun\n", None)
+    assert ", in overrun\n" in last.error
+    assert last.ended >= last.started + 0.3 * SECOND
+
+
+def test_a_timeout_is_a_failure_to_the_retry_policy(system: System) -> None:
+    retry = Retry(max_attempts=2, backoff_s=0)
+    (run,) = system.ended(system.client.submit("contract-overrun", timeout_s=0.1, retry=retry))
+    assert [attempt.state for attempt in run.attempts] == [AttemptState.TIMED_OUT] * 2
+
+
+def test_what_is_never_due_is_refused_at_once(system: System) -> None:
+    with pytest.raises(InvalidJob, match="never due"):
+        system.client.submit("contract-tell", trigger=Cron("0 0 30 2 *"))
+    with pytest.raises(InvalidJob, match="check its dates, its end"):
+        system.client.submit("contract-tell", trigger=Cron("@daily", end=system.now() - SECOND))
+
+
+def new_id(what: str) -> str:
+    """The platform of a test session remembers jobs."""
+    return f"contract-{what}-{next(_numbers)}"
