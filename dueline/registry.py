@@ -8,7 +8,7 @@
         return {"greeted": run.params["name"]}
 
 A function gets the run and returns a JSON value or None. What it prints is kept; an exception fails the attempt,
-and its trace is kept too. Names are all that a message can hold: code is registered by the modules which the
+and its trace is kept too. A coroutine function (`async def`) is awaited, on an event loop of its own. Names are all that a message can hold: code is registered by the modules which the
 executor was told to import, never imported because a message says so.
 """
 
@@ -77,7 +77,10 @@ class Failed(Exception):
 
 
 class TimedOut(BaseException):
-    """Raised within a function when its time is up. It has 2 seconds to clean up; after that its process is killed."""
+    """Raised within a function when its time is up. It has 2 seconds to clean up; after that its process is killed.
+
+    A coroutine function that awaits is cancelled instead, as by `asyncio.timeout`.
+    """
 
 
 class DuplicateExecutorClass(DuelineError):

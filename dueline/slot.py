@@ -7,9 +7,9 @@ Dueline it imports this package alone, so that nothing of the platform stands in
                         ▲                                                                  │
                         └──────────────────────────────────────────────────────────────────┘
 
-SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands. The guard kills what is
-still there 2 seconds later, and a slot in which a run timed out is not used again, since the exception may have left
-things half done; so it doesn't matter if the signal comes a moment after the run's own end.
+SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands, or a coroutine is cancelled where it
+awaits. The guard kills what is still there 2 seconds later, and a slot in which a run timed out is not used again, since the
+exception may have left things half done; so it doesn't matter if the signal comes a moment after the run's own end.
 
 What ends between two runs is the processes. Threads, modules and globals of a function stay in its slot.
 """
@@ -23,12 +23,12 @@ import sys
 import tempfile
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CoroutineType, FrameType
+from typing import TYPE_CHECKING, Any
 
 from dueline import frames
 from dueline.capture import Capture
@@ -41,7 +41,11 @@ from dueline.registry import Failed, Function, Run, TimedOut, find, registered
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS
 
+if TYPE_CHECKING:
+    from dueline.coroutines import CoroutineRun
+
 _REASON_LENGTH_MAX = 500
+_OWN_FILES = (__file__, str(Path(__file__).with_name("coroutines.py")))
 
 
 class Slot:
@@ -57,6 +61,8 @@ class Slot:
         #: Whether a function is being performed, and may be interrupted.
         self._performing = False
         self._time_is_up = False
+        #: What is awaited, when the function is a coroutine function.
+        self._coroutine: CoroutineRun | None = None
 
     def serve(self) -> None:
         while (record := self._receive()) is not None:
@@ -92,15 +98,28 @@ class Slot:
             if self._time_is_up:
                 raise TimedOut
             value = function(run)
+            if isinstance(value, CoroutineType):
+                value = self._complete(value)
         finally:
             self._performing = False
         if self._time_is_up:
             raise TimedOut  # the function swallowed it
         return value
 
+    def _complete(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        from dueline.coroutines import CoroutineRun
+
+        self._coroutine = CoroutineRun()
+        try:
+            return self._coroutine.complete(coroutine)
+        finally:
+            self._coroutine = None
+
     def _on_time_up(self, signum: int, frame: FrameType | None) -> None:
         self._time_is_up = True
         if self._performing and os.getpid() == self._pid:
+            if self._coroutine is not None and self._coroutine.time_up():
+                return
             raise TimedOut
 
     def _receive(self) -> bytes | None:
@@ -202,7 +221,7 @@ def _wish(error: Failed) -> dict[str, Any]:
 def _trace(error: BaseException) -> str:
     """The trace without our own frames above the function's."""
     own = error.__traceback__
-    while own is not None and own.tb_frame.f_code.co_filename == __file__:
+    while own is not None and own.tb_frame.f_code.co_filename in _OWN_FILES:
         own = own.tb_next
     return "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
 

@@ -1,5 +1,6 @@
 """Executor classes for the tests of the slots: well-behaved ones, and one for each way to misbehave."""
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -165,3 +166,47 @@ def leave_behind(run: Run) -> None:
 @executor_class("fork-and-return")
 def fork_and_return(run: Run) -> str:
     return "child" if os.fork() == 0 else "parent"
+
+
+@executor_class("async")
+async def async_(run: Run) -> Any:
+    """A coroutine function that does what its run says, with a task beside it that is left over."""
+    left = asyncio.create_task(_leave_a_word())
+    await asyncio.sleep(0)
+    what = run.params.get("what")
+    if what == "raise":
+        raise KeyError("no such thing")
+    if what == "fail":
+        raise Failed("the shop is closed", retry=False)
+    if what == "exit":
+        sys.exit(0)
+    if what == "await":
+        await asyncio.sleep(100)
+    if what == "await a thread":
+        await asyncio.to_thread(time.sleep, 100)
+    if what == "compute":
+        _compute()
+    if what == "compute beside":
+        await asyncio.create_task(_compute_beside())
+    if what == "swallow":
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+    if what == "cancel":
+        raise asyncio.CancelledError
+    return {"loop": id(asyncio.get_running_loop()), "left": left.done()}
+
+
+async def _leave_a_word() -> None:
+    try:
+        await asyncio.sleep(100)
+    finally:
+        print("cancelled")
+
+
+def _compute() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+async def _compute_beside() -> None:
+    _compute()

@@ -84,10 +84,48 @@ async def test_sys_exit_is_a_failure_and_ends_no_slot(pool: SlotPool) -> None:
     assert (outcome.state, outcome.reason) == (AttemptState.FAILED, "SystemExit: 0")
 
 
+async def test_a_coroutine_function_is_awaited_and_what_it_leaves_is_cancelled(pool: SlotPool) -> None:
+    for _ in range(3):
+        outcome = await perform(pool, ready("async"))
+        assert outcome.state is AttemptState.SUCCEEDED, outcome.error
+        assert json.loads(outcome.result)["left"] is False
+        assert (outcome.stdout, outcome.stderr) == (b"cancelled\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "final"),
+    [
+        ("raise", "KeyError: 'no such thing'", False),
+        ("fail", "the shop is closed", True),
+        ("exit", "SystemExit: 0", False),
+        ("cancel", "asyncio.exceptions.CancelledError", False),
+    ],
+)
+async def test_a_coroutine_function_fails_as_any_other(
+    pool: SlotPool, what: str, reason: str, final: bool
+) -> None:
+    outcome = await perform(pool, ready("async", what=what))
+    assert (outcome.state, outcome.reason, outcome.final) == (AttemptState.FAILED, reason, final)
+    assert (outcome.stdout, outcome.stderr) == (b"cancelled\n", b"")
+    if what != "fail":
+        assert outcome.error.splitlines()[1].endswith(", in async_")
+
+
+@pytest.mark.parametrize("what", ["await", "await a thread", "compute", "compute beside", "swallow"])
+async def test_at_its_timeout_a_coroutine_function_is_cancelled_or_interrupted(
+    pool: SlotPool, what: str
+) -> None:
+    outcome = await perform(pool, ready("async", timeout_s=0.2, what=what))
+    assert (outcome.state, outcome.reason) == (AttemptState.TIMED_OUT, "timed out after 0.2 s")
+    assert outcome.stdout == b"cancelled\n"
+    if what != "swallow":
+        assert "in async_\n" in outcome.error  # where it stood
+
+
 async def test_an_unknown_class_is_answered_with_those_there_are(pool: SlotPool) -> None:
     outcome = await perform(pool, ready("backup"))
     assert outcome.state is AttemptState.FAILED
-    assert "no executor class 'backup'; it has babble, close-stdout, command" in outcome.error
+    assert "no executor class 'backup'; it has async, babble, close-stdout, command" in outcome.error
 
 
 @pytest.mark.parametrize("what", ["nan", "object", "surrogate", "endless"])
