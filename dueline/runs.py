@@ -39,6 +39,8 @@ class ReadyRun:
     failures: int = 0
     #: How many attempts before this one have ended by the death of their own process.
     crashes: int = 0
+    #: What an earlier attempt of the run reported last, to go on from: JSON text; empty if none has.
+    progress: str = ""
 
     @property
     def run_id(self) -> str:
@@ -49,7 +51,13 @@ class ReadyRun:
         return self.run_id, self.attempt
 
     def after(
-        self, state: AttemptState, ended_ms: int, *, final: bool = False, retry_ms: int | None = None
+        self,
+        state: AttemptState,
+        ended_ms: int,
+        *,
+        final: bool = False,
+        retry_ms: int | None = None,
+        progress: str = "",
     ) -> "ReadyRun | None":
         """The attempt that follows upon this one, which ended like this; None if none does.
 
@@ -57,6 +65,7 @@ class ReadyRun:
         machine as often as of the run: it is repeated, whatever the policy, but no more than `CRASHES_MAX` times in all.
 
         A failed run may want no further attempt, `final`, or its next one at `retry_ms`, where the policy would have one.
+        It may have reported `progress`; else that of the attempts before it stands.
         """
         failures, crashes, pause_ms = self.failures, self.crashes, None
         if state in (AttemptState.FAILED, AttemptState.TIMED_OUT):
@@ -75,6 +84,7 @@ class ReadyRun:
             emit_ms=ended_ms + pause_ms,
             failures=failures,
             crashes=crashes,
+            progress=progress or self.progress,
         )
 
 
@@ -106,6 +116,8 @@ class RunEvent:
     exit_status: int | None = None
     #: Where the output lies in the output store; empty when there is none.
     output: str = ""
+    #: How far it was, as it said last: JSON text; empty if it said nothing or succeeded.
+    progress: str = ""
 
     @property
     def run_id(self) -> str:

@@ -9,6 +9,7 @@ from dueline.calendars import Calendar
 from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.ids import IdGenerator
 from dueline.job import Job, Priority, Retry
+from dueline.progress import progress_text
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once
@@ -38,6 +39,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 params = st.dictionaries(texts, json_values, max_size=4)
+progresses = st.just("") | json_values.map(progress_text)
 
 jitters = (st.just(0) | st.integers(0, 86_400_000)).map(lambda ms: timedelta(milliseconds=ms))
 calendar_names = st.sampled_from(("holidays-de", "holidays-us", "stock-taking"))
@@ -104,6 +106,7 @@ ready_runs = st.builds(
     retry=retries,
     name=texts,
     recurring=st.booleans(),
+    progress=progresses,
 )
 some_ms = st.none() | longs
 states = st.sampled_from(AttemptState)
@@ -142,6 +145,7 @@ st.register_type_strategy(
         reason=texts,
         exit_status=st.none() | st.integers(-64, 255),
         output=texts,
+        progress=progresses,
     ),
 )
 st.register_type_strategy(
