@@ -20,6 +20,11 @@ from typing import Any, TypeVar
 
 from dueline.clock import to_ms
 from dueline.errors import DuelineError
+from dueline.progress import progress_text
+
+
+def nowhere(report: str | None) -> None:
+    """Where the reports of a run go that no slot performs."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -44,10 +49,27 @@ class Run:
     name: str = ""
     #: high, normal or low.
     priority: str = "normal"
+    #: What an earlier attempt of the run reported last, by `progress`: to go on from. None if none has.
+    last_progress: Any = None
     #: Set by executor classes that run a program: its exit status, or the negative number of the signal that ended it.
     exit_status: int | None = None
     #: Closed after the run, when all processes that it left behind are dead: for what must not be removed before.
     at_end: ExitStack = field(default_factory=ExitStack)
+    #: Takes what the run reports, as JSON text, or None for a heartbeat. Set by the slot; your own tests may do so too.
+    tell: Callable[[str | None], None] = field(default=nowhere, repr=False)
+
+    def progress(self, value: Any) -> None:
+        """Report how far the run is, by any JSON value of at most 64 kB. Call it as often as you like: the latest value counts.
+
+        The views show it, and if this attempt doesn't succeed the next one has it as `last_progress`. That is the latest value
+        after a failure, a timeout or a crash, and one of some seconds ago if the executor was lost; so what was done since
+        may be done twice.
+        """
+        self.tell(progress_text(value))
+
+    def heartbeat(self) -> None:
+        """Say that the run is alive, and no further than before."""
+        self.tell(None)
 
 
 Function = Callable[[Run], Any]

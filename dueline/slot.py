@@ -4,7 +4,7 @@ It lives long and performs one run after the other, since a process for each run
 Dueline it imports this package alone, so that nothing of the platform stands in the way of the user's modules.
 
     hello ──► wait for a request ──► perform ──► end what the run left behind ──► report ──┐
-                        ▲                                                                  │
+                        ▲              └──► its progress, meanwhile                        │
                         └──────────────────────────────────────────────────────────────────┘
 
 SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands, or a coroutine is cancelled where it
@@ -37,6 +37,7 @@ from dueline.codec import decode
 from dueline.errors import DuelineError, InvalidJob, Unavailable
 from dueline.ids import run_id
 from dueline.processes import adopt_orphans, end_descendants
+from dueline.progress_sender import ProgressSender
 from dueline.registry import Failed, Function, Run, TimedOut, find, registered
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS
@@ -58,6 +59,7 @@ class Slot:
         self._pid = os.getpid()
         self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._capture = Capture(frames.OUTPUT_LENGTH_MAX)
+        self._progress = ProgressSender(channel.sendall)
         #: Whether a function is being performed, and may be interrupted.
         self._performing = False
         self._time_is_up = False
@@ -71,6 +73,7 @@ class Slot:
     def perform(self, record: bytes) -> frames.Report:
         """Perform the run of a ReadyRun's bytes. Whatever it does ends in a report, or with this process."""
         run = _run_of(record)
+        self._progress.begin(run)
         signal.signal(signal.SIGTERM, self._on_time_up)  # each time, as a run may have put its own in place
         try:
             outcome = _succeeded(self._call(find(run.executor_class), run))
@@ -89,7 +92,12 @@ class Slot:
         run.at_end.close()
         stdout, stderr, dropped = self._capture.end()
         return frames.Report(
-            **outcome, exit_status=run.exit_status, stdout=stdout, stderr=stderr, bytes_dropped=dropped
+            **outcome,
+            exit_status=run.exit_status,
+            progress=self._progress.end(run),
+            stdout=stdout,
+            stderr=stderr,
+            bytes_dropped=dropped,
         )
 
     def _call(self, function: Function, run: Run) -> Any:
@@ -169,6 +177,7 @@ def _import(module: str) -> None:
 
 def _run_of(record: bytes) -> Run:
     _, fields = decode(record)
+    progress = fields["progress"]
     timeout = timedelta(milliseconds=fields["timeout_ms"])
     return Run(
         run_id=run_id(fields["job_id"], fields["due_ms"]),
@@ -181,6 +190,7 @@ def _run_of(record: bytes) -> Run:
         name=fields["name"],
         priority=fields["priority"],
         executor_class=fields["executor_class"],
+        last_progress=json.loads(progress) if progress else None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from dueline import Failed, Run, executor_class
 from dueline.clock import from_ms
+from dueline.frames import pack_progress
 
 
 @executor_class("noop")
@@ -112,12 +113,45 @@ def die(run: Run) -> None:
 @executor_class("babble")
 def babble(run: Run) -> None:
     """Says to the executor what no slot would."""
+    words = {
+        "": b"\xff" * 12,
+        "progress": pack_progress("{"),
+        "progress without pause": pack_progress("") * 10,
+    }
     for fd in range(3, 100):
         try:
-            os.write(fd, b"\xff" * 12)
+            os.write(fd, words[run.params.get("what", "")])
         except OSError:
             continue
     time.sleep(100)
+
+
+@executor_class("report")
+def report(run: Run) -> Any:
+    """Reports values, or just that it is alive, waits for a word from its test, and goes on as told."""
+    for value in run.params.get("values", []):
+        run.progress(value)
+    if "values" not in run.params:
+        run.heartbeat()
+    if "wait_for" in run.params:
+        Path(run.params["wait_for"]).read_bytes()
+    if run.params.get("then") == "die":
+        os._exit(1)
+    if run.params.get("then") == "fail":
+        raise Failed("half way")
+    if run.params.get("then") == "report nonsense":
+        run.progress(object())
+    return run.last_progress
+
+
+@executor_class("report-from-a-fork")
+def report_from_a_fork(run: Run) -> int:
+    if os.fork() == 0:
+        try:
+            run.progress(1)
+        except RuntimeError:
+            os._exit(7)
+    return os.waitstatus_to_exitcode(os.wait()[1])
 
 
 @executor_class("flood")

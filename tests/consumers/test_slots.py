@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from consumers.slots import SlotPool
+from consumers.slots import Outcome, SlotPool
+from dueline.codec import encode_ready_run
 from dueline.errors import Unavailable
 from dueline.frames import OUTPUT_LENGTH_MAX
+from dueline.runs import ReadyRun
 from dueline.states import AttemptState
 from tests.consumers.helpers import CLASSES, PROTECTIONS, new_marker, perform, pids_with, ready
 
@@ -197,10 +201,71 @@ async def test_a_crash_takes_what_the_run_started_with_it(pool: SlotPool) -> Non
     assert pids_with(marker) == []
 
 
-async def test_a_run_that_forges_a_report_crashes(pool: SlotPool) -> None:
-    outcome = await perform(pool, ready("babble"))
+@pytest.mark.parametrize("what", ["", "progress", "progress without pause"])
+async def test_a_run_that_forges_a_report_crashes(pool: SlotPool, what: str) -> None:
+    outcome = await perform(pool, ready("babble", what=what))
     assert outcome.state is AttemptState.CRASHED
     assert "broke the protocol" in outcome.reason
+
+
+async def test_of_many_reports_the_latest_is_heard_and_ends_up_in_the_outcome(
+    pool: SlotPool, tmp_path: Path
+) -> None:
+    run = ready("report", values=[{"done": n} for n in range(1000)], wait_for=str(tmp_path / "word"))
+    outcome, heard = await perform_heard(pool, run, '{"done":999}')
+    assert (outcome.state, outcome.progress) == (AttemptState.SUCCEEDED, '{"done":999}')
+    assert len(heard) <= 2
+
+
+@pytest.mark.parametrize(("then", "state"), [("die", AttemptState.CRASHED), ("fail", AttemptState.FAILED)])
+async def test_what_was_reported_outlives_the_attempt(
+    pool: SlotPool, tmp_path: Path, then: str, state: AttemptState
+) -> None:
+    run = ready("report", values=["half"], wait_for=str(tmp_path / "word"), then=then)
+    outcome, _ = await perform_heard(pool, run, '"half"')
+    assert (outcome.state, outcome.progress) == (state, '"half"')
+    outcome = await perform(pool, ready("noop"))
+    assert outcome.progress == ""
+
+
+async def test_a_heartbeat_is_heard_and_is_no_progress(pool: SlotPool, tmp_path: Path) -> None:
+    outcome, heard = await perform_heard(pool, ready("report", wait_for=str(tmp_path / "word")), "")
+    assert (outcome.state, outcome.progress, heard) == (AttemptState.SUCCEEDED, "", [""])
+
+
+async def test_a_run_goes_on_from_what_an_earlier_attempt_reported(pool: SlotPool) -> None:
+    outcome = await perform(pool, replace(ready("report"), progress='{"page": 7}'))
+    assert (json.loads(outcome.result), outcome.progress) == ({"page": 7}, "")
+
+
+async def test_a_progress_that_is_no_json_fails_where_it_is_reported(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("report", values=[1], then="report nonsense"))
+    assert (outcome.state, outcome.progress) == (AttemptState.FAILED, "1")
+    assert "in report\n" in outcome.error
+    assert "not JSON serializable" in outcome.reason
+
+
+async def test_a_fork_does_not_report_for_its_run(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("report-from-a-fork"))
+    assert (outcome.result, outcome.progress) == ("7", "")
+
+
+async def perform_heard(pool: SlotPool, run: ReadyRun, awaited: str) -> tuple[Outcome, list[str]]:
+    """Perform a run that waits for a word, which it gets when a progress was heard; with all that was heard."""
+    word = Path(run.params["wait_for"])
+    os.mkfifo(word)
+    heard: list[str] = []
+    is_heard = asyncio.Event()
+
+    def hear(progress: str) -> None:
+        heard.append(progress)
+        if progress == awaited:
+            is_heard.set()
+
+    task = asyncio.ensure_future(pool.perform(run, encode_ready_run(run), hear))
+    await is_heard.wait()
+    await asyncio.to_thread(word.write_bytes, b"go on")
+    return await task, heard
 
 
 async def test_output_is_bounded_however_much_is_written(pool: SlotPool) -> None:
