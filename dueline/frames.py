@@ -138,7 +138,7 @@ def unpack_news(reply: bytes | bytearray) -> Report | str:
     texts = (report.result, report.error, report.reason)
     if (
         report.state not in _REPORTED
-        or not all(isinstance(text, str) for text in texts)
+        or not all(isinstance(text, str) and _is_storable(text) for text in texts)
         or not isinstance(report.exit_status, int | None)
         or not isinstance(report.final, bool)
         or not isinstance(report.retry_ms, int | None)
@@ -149,3 +149,12 @@ def unpack_news(reply: bytes | bytearray) -> Report | str:
     ):
         raise BrokenFrame("its header has a field of the wrong kind")
     return report
+
+
+def _is_storable(text: str) -> bool:
+    """Whether it is free of half surrogate pairs, which neither an event nor an output can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -218,7 +218,7 @@ def _timed_out(run: Run, error: TimedOut) -> dict[str, Any]:
 
 
 def _failed(reason: str, trace: str = "") -> dict[str, Any]:
-    line = reason.strip().partition("\n")[0][:_REASON_LENGTH_MAX]
+    line = _storable(reason).strip().partition("\n")[0][:_REASON_LENGTH_MAX]
     return {"state": AttemptState.FAILED, "reason": line, "error": _cut(trace or reason)}
 
 
@@ -237,10 +237,15 @@ def _trace(error: BaseException) -> str:
 
 
 def _cut(text: str) -> str:
-    """The text without its middle if it is too long: of a trace, both ends matter. Always text that can be stored."""
-    text = text.encode(errors="backslashreplace").decode()
+    """The text without its middle if it is too long: of a trace, both ends matter."""
+    text = _storable(text)
     half = frames.ERROR_LENGTH_MAX // 2
     return text if len(text) <= 2 * half else f"{text[:half]}\n[…]\n{text[-half:]}"
+
+
+def _storable(text: str) -> str:
+    """The text with half surrogate pairs escaped, such as names of files that are no UTF-8 have."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 if __name__ == "__main__":

@@ -51,6 +51,11 @@ def foreseen(run: Run) -> None:
     raise Failed("the shop is closed")
 
 
+@executor_class("no-text")
+def no_text(run: Run) -> None:
+    raise FileNotFoundError("no file caf\udce9")
+
+
 @executor_class("sys-exit")
 def sys_exit(run: Run) -> None:
     sys.exit(0)

@@ -83,6 +83,14 @@ async def test_a_failure_may_say_what_is_to_follow(
     assert (outcome.state, outcome.final, outcome.retry_ms) == (AttemptState.FAILED, final, retry_ms)
 
 
+async def test_an_error_that_is_no_text_is_told_with_escapes(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("no-text"))
+    assert (outcome.state, outcome.reason) == (
+        AttemptState.FAILED,
+        "FileNotFoundError: no file caf\\udce9",
+    )
+
+
 async def test_sys_exit_is_a_failure_and_ends_no_slot(pool: SlotPool) -> None:
     outcome = await perform(pool, ready("sys-exit"))
     assert (outcome.state, outcome.reason) == (AttemptState.FAILED, "SystemExit: 0")

@@ -63,3 +63,9 @@ def test_a_progress_that_views_could_not_show_is_refused(progress: Any) -> None:
     for header in ({"progress": progress}, {"state": "FAILED", "progress": progress}):
         with pytest.raises(BrokenFrame):
             unpack_news(pack_reply(json.loads(json.dumps(header))))
+
+
+@pytest.mark.parametrize("name", ["result", "error", "reason", "progress"])
+def test_half_a_surrogate_pair_is_refused(name: str) -> None:
+    with pytest.raises(BrokenFrame):
+        unpack_news(pack_reply({"state": "FAILED", name: '"\udc80"'}))
