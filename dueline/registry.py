@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from dueline.clock import to_ms
 from dueline.errors import DuelineError
+from dueline.log_lines import write_line
 from dueline.progress import progress_text
 
 
@@ -70,6 +71,10 @@ class Run:
     def heartbeat(self) -> None:
         """Say that the run is alive, and no further than before."""
         self.tell(None)
+
+    def log(self, message: object, /, **fields: object) -> None:
+        """Write a line to stderr: the time, the message, and the fields as key=value."""
+        write_line(message, fields)
 
 
 Function = Callable[[Run], Any]

@@ -36,6 +36,7 @@ from dueline.clock import from_ms
 from dueline.codec import decode
 from dueline.errors import DuelineError, InvalidJob, Unavailable
 from dueline.ids import run_id
+from dueline.log_lines import show_logging
 from dueline.processes import adopt_orphans, end_descendants
 from dueline.progress_sender import ProgressSender
 from dueline.registry import Failed, Function, Run, TimedOut, find, registered
@@ -159,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except DuelineError as error:
             channel.sendall(frames.pack_reply({"error": str(error)}))
             return
+        if options.modules:
+            show_logging()
         slot = Slot(channel, alone=options.alone)
         gc.freeze()  # what the imports made stays: no collection need look at it again
         channel.sendall(frames.pack_reply({"classes": registered()}))

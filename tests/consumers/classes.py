@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -147,6 +148,17 @@ def report(run: Run) -> Any:
     if run.params.get("then") == "report nonsense":
         run.progress(object())
     return run.last_progress
+
+
+@executor_class("log")
+def log(run: Run) -> None:
+    run.log("fetched", pages=7, of="the archive", note='"')
+    logging.getLogger("library").info("it has %d pages", 7)
+    logging.getLogger("library").debug("of no interest")
+    try:
+        raise KeyError("gone")
+    except KeyError:
+        logging.exception("no page")
 
 
 @executor_class("report-from-a-fork")

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +258,36 @@ async def test_a_progress_that_is_no_json_fails_where_it_is_reported(pool: SlotP
 async def test_a_fork_does_not_report_for_its_run(pool: SlotPool) -> None:
     outcome = await perform(pool, ready("report-from-a-fork"))
     assert (outcome.result, outcome.progress) == ("7", "")
+
+
+async def test_log_lines_and_records_of_logging_go_to_stderr(pool: SlotPool) -> None:
+    for _ in range(2):
+        outcome = await perform(pool, ready("log"))
+        lines = outcome.stderr.decode().splitlines()
+        times = [re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)", line) for line in lines]
+        begun = datetime.fromtimestamp(outcome.started_ms // 1000, UTC)
+        assert times[0] is not None
+        assert abs(datetime.fromisoformat(times[0][1]) - begun) < timedelta(seconds=10)
+        assert [line[2] for line in times if line] == [
+            'fetched pages=7 of="the archive" note="\\""',
+            "it has 7 pages level=INFO logger=library",
+            "no page level=ERROR logger=root",
+        ]
+        assert lines[-1] == "KeyError: 'gone'"
+
+
+async def test_a_module_that_sets_up_logging_has_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("logs.py").write_text(
+        "import dueline, logging\nlogging.basicConfig(level='DEBUG', format='%(message)s!')\n"
+        "@dueline.executor_class('logs')\ndef logs(run):\n    logging.debug('mine')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    pool = SlotPool(1, ["logs"])
+    await pool.start()
+    assert (await perform(pool, ready("logs"))).stderr == b"mine!\n"
+    await pool.close()
 
 
 async def perform_heard(pool: SlotPool, run: ReadyRun, awaited: str) -> tuple[Outcome, list[str]]:
