@@ -10,7 +10,8 @@ Kafka, and nothing of Cassandra or of the processes of the platform. Its modules
     address                   where it lives
     contracts, json_form, codec    its form on the wire
     client                    how to ask for it
-    registry, builtin, slot   how to perform it
+    progress, registry,
+    builtin, slot             how to perform it
 
 The names below are loaded when they are first used, so that importing the package is quick in a job's process.
 """

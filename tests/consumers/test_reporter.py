@@ -1,40 +1,17 @@
 """What an executor says of a run's progress."""
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import pytest
 
 from consumers.reporter import Reporter
 from consumers.slots import Outcome
-from dueline.codec import decode_run_event, decode_submission
+from dueline.codec import decode_submission
 from dueline.commands import RetryCommand
-from dueline.runs import RunEvent
 from dueline.states import AttemptState
-from infra.publisher import Placed, Publisher, Record
+from infra.publisher import Publisher
+from tests.consumers.fake_publisher import FakePublisher
 from tests.consumers.ready_runs import taken
-
-
-class FakePublisher:
-    """Keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def publish(self, records: Iterable[Record]) -> "asyncio.Future[Sequence[Placed]]":
-        self.records += records
-        future: asyncio.Future[Sequence[Placed]] = asyncio.get_running_loop().create_future()
-        future.set_result([Placed("", 0, 0, 0)])
-        return future
-
-    async def deliver(self, records: Sequence[Record], check: Callable[[], None]) -> Sequence[Placed]:
-        check()
-        return await self.publish(records)
-
-    @property
-    def last_event(self) -> RunEvent:
-        return decode_run_event(self.records[-1].value or b"")
 
 
 def reporter_with(publisher: FakePublisher) -> Reporter:
