@@ -11,6 +11,8 @@ Of an attempt that was begun and has not ended, the log says one of three things
 
 Each of the last two is a *lost* start. A run that was lost `LOST_BESIDE_OTHERS_MAX` times is a suspect: it is performed with nothing beside
 it in its executor, so that its next loss tells of it alone, and harms nobody else. `LOST_ALONE_MAX` of these end it CRASHED.
+
+RUNNING may come several times, with how far the attempt says that it is. Its next one goes on from the latest of that.
 """
 
 from collections import defaultdict
@@ -41,6 +43,8 @@ class Ended:
 
     state: AttemptState
     retry_ms: int | None
+    #: How far it was, if another attempt is to go on from there.
+    progress: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +71,12 @@ class Past:
         return self.lost >= LOST_BESIDE_OTHERS_MAX + LOST_ALONE_MAX
 
     def repeat(self, run: ReadyRun) -> ReadyRun:
-        """The run as it is to be performed: as the attempt behind those that were begun."""
-        return replace(run, attempt=run.attempt + len(self.begun)) if self.begun else run
+        """The run as it is to be performed: as the attempt behind those that were begun, from where the last of them was."""
+        if not self.begun:
+            return run
+        reported = (begun.event.progress for begun in reversed(self.begun) if begun.event.progress)
+        progress = next(reported, run.progress)
+        return replace(run, attempt=run.attempt + len(self.begun), progress=progress)
 
 
 NOTHING = Past()
@@ -111,5 +119,6 @@ class Findings:
             lost = before is not None and event.epoch > before.event.epoch
             self.begun[event.run_id][event.attempt] = Begun(event, lost=lost, told=True)
         else:
-            self.ended[event.key] = Ended(event.state, event.retry_ms)
+            progress = "" if event.retry_ms is None else event.progress
+            self.ended[event.key] = Ended(event.state, event.retry_ms, progress)
             begun.pop(event.attempt, None)

@@ -15,13 +15,13 @@ from typing import Any
 
 from consumers.account import Account
 from consumers.backlog import Taken
+from consumers.bulletin import Bulletin
 from consumers.cancels import Cancels
 from consumers.findings import LOST_ALONE_MAX, Ended, Past
 from consumers.output_store import OutputWriter
 from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import Outcome, SlotPool
-from consumers.sweep import SWEEP_S, Sweep
 from consumers.turns import Turns
 from dueline.clock import Clock
 from dueline.codec import encode_ready_run
@@ -31,8 +31,6 @@ from dueline.states import AttemptState
 
 log = logging.getLogger(__name__)
 
-#: A run that ends sooner is reported by its end alone.
-STARTED_AFTER_S = 0.25
 #: A run that was told to end before it had a slot is told again: it gets one when another slot is up.
 INTERRUPT_AGAIN_S = 0.1
 #: A run that is not over so long after its timeout hangs in us: in a slot that doesn't come up, or in the output store.
@@ -70,9 +68,7 @@ class Performer:
         #: With the time of their begin, by CLOCK_BOOTTIME.
         self._in_hand: dict[asyncio.Task[None], tuple[Taken, float]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        #: Runs whose start was not told, with when it was and when it is to be told, by CLOCK_BOOTTIME.
-        self._untold: dict[RunKey, tuple[Taken, int, float]] = {}
-        self._starts = Sweep(SWEEP_S, self._tell_starts)
+        self._bulletin = Bulletin(reporter, clock)
 
     @property
     def running(self) -> int:
@@ -157,7 +153,11 @@ class Performer:
             await self._reporter.ended(taken, outcome, "", None)
         else:
             following = taken.run.after(
-                outcome.state, outcome.ended_ms, final=outcome.final, retry_ms=outcome.retry_ms
+                outcome.state,
+                outcome.ended_ms,
+                final=outcome.final,
+                retry_ms=outcome.retry_ms,
+                progress=outcome.progress,
             )
             await self._conclude(taken, outcome, following)
 
@@ -165,22 +165,11 @@ class Performer:
         started_ms = self._clock.now_ms()
         if taken.announced:
             await self._reporter.starting(taken, started_ms)
-            return await self._pool.perform(taken.run, taken.record)
-        self._untold[taken.run.key] = taken, started_ms, self._clock.elapsed_s() + STARTED_AFTER_S
-        self._starts.wake()
+        heard = self._bulletin.begin(taken, started_ms)
         try:
-            return await self._pool.perform(taken.run, taken.record)
+            return await self._pool.perform(taken.run, taken.record, heard)
         finally:
-            self._untold.pop(taken.run.key, None)
-
-    def _tell_starts(self) -> bool:
-        """Tell of the runs that go on. Whether there are more that may."""
-        now_s = self._clock.elapsed_s()
-        for key, (taken, started_ms, tell_s) in list(self._untold.items()):
-            if tell_s <= now_s:
-                del self._untold[key]
-                self._reporter.started(taken, started_ms)
-        return bool(self._untold)
+            self._bulletin.end(taken)
 
     def _not_to_start(self, run: ReadyRun) -> tuple[AttemptState, str] | None:
         """How a run ends whose turn has come and which is not to be performed."""
@@ -208,7 +197,8 @@ class Performer:
     async def _pass_over(self, taken: Taken, ended: Ended) -> None:
         log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})
         # Whether the former owner sent the retry is not known.
-        if ended.retry_ms is not None and (following := taken.run.after(ended.state, 0)) is not None:
+        following = taken.run.after(ended.state, 0, progress=ended.progress)
+        if ended.retry_ms is not None and following is not None:
             await self._reporter.retry(taken.run.attempt, replace(following, emit_ms=ended.retry_ms))
         self._finish(taken)
 
@@ -224,6 +214,7 @@ class Performer:
             ended_ms=now_ms,
             error=reason,
             reason=reason,
+            progress=last.progress,
         )
         log.error("run %s attempt %d: %s", *taken.run.key, reason, extra={"action": "run_hopeless"})
         await self._conclude(taken, outcome, None)

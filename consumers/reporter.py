@@ -36,6 +36,13 @@ class Reporter:
         """Tell that a run goes on. Not waited for: its end follows on the same partition, by the same producer."""
         self.unawaited(self._running(taken, started_ms))
 
+    def reported(self, taken: Taken, started_ms: int, now_ms: int, progress: str) -> None:
+        """Tell that a run goes on and how far it is, for those who watch it and for the shard's next owner. Not waited for either."""
+        event = self._event(
+            taken, AttemptState.RUNNING, at_ms=now_ms, started_ms=started_ms, progress=progress
+        )
+        self.unawaited(_record(taken.partition, event))
+
     async def starting(self, taken: Taken, started_ms: int) -> None:
         """Tell that a run starts, and what became of its earlier starts; returns when Kafka has acknowledged it.
 
@@ -57,6 +64,7 @@ class Reporter:
             reason=outcome.reason,
             exit_status=outcome.exit_status,
             output=output,
+            progress="" if outcome.state is AttemptState.SUCCEEDED else outcome.progress,
         )
         if following is not None:
             await self.retry(taken.run.attempt, following)

@@ -2,11 +2,20 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from dueline.errors import Unavailable
-from dueline.frames import BrokenFrame, Report, pack_request, reply_length, unpack_reply, unpack_report
+from dueline.frames import (
+    PROGRESS_INTERVAL_S,
+    BrokenFrame,
+    Report,
+    pack_request,
+    reply_length,
+    unpack_news,
+    unpack_reply,
+)
 from dueline.runs import RunKey
 from dueline.states import AttemptState
 
@@ -49,6 +58,8 @@ class SlotLink(asyncio.Protocol):
         self.timeout_ms, self.deadline_s = 0, 0.0
         #: How that ends: by a report, or None when the slot has died.
         self.end: asyncio.Future[Report | None] | None = None
+        #: How far that is, as it said last; empty before.
+        self.progress = ""
         #: Set when it is to end; it gets no further run then.
         self.verdict: Verdict | None = None
         #: The wait status that the guard has told; None before, and for a slot that died with its guard.
@@ -56,8 +67,9 @@ class SlotLink(asyncio.Protocol):
         self._exited = False
         self._connected = False
         self._pool = pool
+        self._heard: Callable[[str], None]
+        self._began_s, self._reports = 0.0, 0
         self._buffer = bytearray()
-        self._reply_length: int | None = None
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -70,11 +82,16 @@ class SlotLink(asyncio.Protocol):
             asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
         )
 
-    def begin(self, key: RunKey, record: bytes) -> "asyncio.Future[Report | None]":
+    def begin(
+        self, key: RunKey, record: bytes, heard: Callable[[str], None]
+    ) -> "asyncio.Future[Report | None]":
+        """Hand a run over. `heard` is called with what it reports until its end: its progress, as far as that is known."""
         assert self._transport is not None
         assert self.end is None
-        self.key = key
-        self.end = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.key, self._heard = key, heard
+        self.progress, self._reports, self._began_s = "", 0, loop.time()
+        self.end = loop.create_future()
         self._transport.write(pack_request(record))
         return self.end
 
@@ -92,17 +109,12 @@ class SlotLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         try:
-            if self._reply_length is None:
-                self._reply_length = reply_length(self._buffer)
-            if self._reply_length is None or len(self._buffer) < self._reply_length:
-                return
-            if len(self._buffer) > self._reply_length:
-                raise BrokenFrame("it sends more than one reply")
-            self._take(bytes(self._buffer))
+            while (length := reply_length(self._buffer)) is not None and length <= len(self._buffer):
+                reply, self._buffer = self._buffer[:length], self._buffer[length:]
+                self._take(reply)
         except BrokenFrame as error:
+            self._buffer.clear()
             self._pool.condemn(self, AttemptState.CRASHED, f"its process broke the protocol: {error}")
-        self._buffer.clear()
-        self._reply_length = None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connected = False
@@ -111,17 +123,31 @@ class SlotLink(asyncio.Protocol):
             asyncio.get_running_loop().call_later(HANG_UP_GRACE_S, self._pool.hung_up, self)
         self._check_gone()
 
-    def _take(self, reply: bytes) -> None:
+    def _take(self, reply: bytearray) -> None:
         if not self.hello.done():
             header, _, _ = unpack_reply(reply)
             if "error" in header:
                 self.hello.set_exception(Unavailable(str(header["error"])))
             else:
                 self.hello.set_result(tuple(header["classes"]))
-        elif self.end is not None and not self.end.done():
-            self.end.set_result(unpack_report(reply))
-        else:
+            return
+        if self.end is None or self.end.done():
             raise BrokenFrame("it reports a run that it doesn't have")
+        news = unpack_news(reply)
+        if isinstance(news, str):
+            self._take_progress(news)
+        elif self._buffer:
+            raise BrokenFrame("it sends more than one report")
+        else:
+            self.end.set_result(news)
+
+    def _take_progress(self, progress: str) -> None:
+        # Counted from the begin, as any number of them may lie in the socket while our loop was busy.
+        self._reports += 1
+        if self._reports > 2 + (asyncio.get_running_loop().time() - self._began_s) / PROGRESS_INTERVAL_S:
+            raise BrokenFrame("it reports progress too often")
+        self.progress = progress or self.progress
+        self._heard(self.progress)
 
     def _check_gone(self) -> None:
         if self._exited and not self._connected:

@@ -19,7 +19,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Outcome:
     #: What the run itself wants to follow upon its failure: see `dueline.registry.Failed`.
     final: bool = False
     retry_ms: int | None = None
+    #: How far it was, as it said last: JSON text; empty if it said nothing.
+    progress: str = ""
     stdout: bytes = b""
     stderr: bytes = b""
     #: Bytes written beyond the limit and not kept.
@@ -149,14 +151,18 @@ class SlotPool:
         log.info("%d slots are up, protected by %s", self._size, await self.protection)
         return hellos[0] if hellos else ()
 
-    async def perform(self, run: ReadyRun, record: bytes) -> Outcome:
+    async def perform(
+        self, run: ReadyRun, record: bytes, heard: Callable[[str], None] = lambda progress: None
+    ) -> Outcome:
         """Perform an attempt in the next free slot. `record` is the ReadyRun's bytes. Always ends in an outcome.
+
+        `heard` is called when the run reports, with its progress so far.
 
         To cancel this is to interrupt the run, but leaves nobody who knows when it has ended: use `interrupt`.
         """
         slot = await self._take_idle()
         started_ms, started_s = self._clock.now_ms(), self._clock.elapsed_s()
-        end = slot.begin(run.key, record)
+        end = slot.begin(run.key, record, heard)
         slot.timeout_ms, slot.deadline_s = run.timeout_ms, started_s + run.timeout_ms / 1000
         self._timeouts.wake()
         try:
@@ -174,6 +180,7 @@ class SlotPool:
                 exit_status=exit_status,
                 error=reason,
                 reason=reason,
+                progress=slot.progress,
             )
         slot.release()
         if slot.verdict is not None and slot.verdict.state is AttemptState.CANCELLED:
@@ -198,6 +205,7 @@ class SlotPool:
             reason=report.reason,
             final=report.final,
             retry_ms=report.retry_ms,
+            progress=report.progress,
             stdout=report.stdout,
             stderr=report.stderr,
             bytes_dropped=report.bytes_dropped,

@@ -10,7 +10,7 @@ Kafka, and nothing of Cassandra or of the processes of the platform. Its modules
     address                   where it lives
     contracts, json_form, codec    its form on the wire
     client                    how to ask for it
-    registry, builtin,
+    progress, registry, builtin,
     attempt, slot             how to perform it
     testing                   all of it in memory, for the tests of those who use it
 

@@ -24,6 +24,7 @@ _REASON_LENGTH_MAX = 500
 def run_of(record: bytes, now: datetime) -> Run:
     """What a function is given, from the bytes of a ReadyRun and the time of its start."""
     _, fields = decode(record)
+    progress = fields["progress"]
     timeout = timedelta(milliseconds=fields["timeout_ms"])
     return Run(
         run_id=run_id(fields["job_id"], fields["due_ms"]),
@@ -36,24 +37,28 @@ def run_of(record: bytes, now: datetime) -> Run:
         name=fields["name"],
         priority=fields["priority"],
         executor_class=fields["executor_class"],
+        last_progress=json.loads(progress) if progress else None,
+        give_up_on=frozenset(fields["retry"]["give_up_on"]),
     )
 
 
-def outcome_of(run: Run, call: Callable[[Run], Any], caller: str) -> dict[str, Any]:
+def outcome_of(run: Run, call: Callable[[Run], Any], callers: Collection[str]) -> dict[str, Any]:
     """How a call ends that performs the run, as fields of a `frames.Report`, whatever it returns or raises.
 
-    `caller` is the file of `call`: a trace leaves out what is above the function.
+    `callers` are the files of `call` and what it is in: a trace leaves out what is above the function.
     """
+    ours = (__file__, *callers)
     try:
         return _succeeded(call(run))
     except TimedOut as time_up:
-        return _timed_out(run, _trace(time_up, (__file__, caller)))
+        return _timed_out(run, _trace(time_up, ours))
     except Failed as error:
-        return _failed(str(error)) | _wish(error)
+        return _failed(str(error)) | _wish(error) | _given_up(error, run)
     except InvalidJob as error:
-        return _failed(str(error))
+        return _failed(str(error)) | _given_up(error, run)
     except BaseException as error:  # SystemExit and KeyboardInterrupt are the run's too
-        return _failed("".join(traceback.format_exception_only(error)), _trace(error, (__file__, caller)))
+        reason = "".join(traceback.format_exception_only(error))
+        return _failed(reason, _trace(error, ours)) | _given_up(error, run)
 
 
 def _succeeded(value: Any) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def _timed_out(run: Run, trace: str) -> dict[str, Any]:
 
 
 def _failed(reason: str, trace: str = "") -> dict[str, Any]:
-    line = reason.strip().partition("\n")[0][:_REASON_LENGTH_MAX]
+    line = _storable(reason).strip().partition("\n")[0][:_REASON_LENGTH_MAX]
     return {"state": AttemptState.FAILED, "reason": line, "error": _cut(trace or reason)}
 
 
@@ -88,6 +93,13 @@ def _wish(error: Failed) -> dict[str, Any]:
     """What is to follow upon a failure, if that says so."""
     retry_ms = None if error.retry_ms is None else min(max(0, error.retry_ms), MOMENT_MAX_MS)
     return {"final": not error.retry, "retry_ms": retry_ms}
+
+
+def _given_up(error: BaseException, run: Run) -> dict[str, Any]:
+    """That no attempt is to follow, if its job's policy says so of such an error."""
+    if not run.give_up_on or run.give_up_on.isdisjoint(kind.__name__ for kind in type(error).__mro__):
+        return {}
+    return {"final": True}
 
 
 def _trace(error: BaseException, ours: Collection[str]) -> str:
@@ -99,7 +111,12 @@ def _trace(error: BaseException, ours: Collection[str]) -> str:
 
 
 def _cut(text: str) -> str:
-    """The text without its middle if it is too long: of a trace, both ends matter. Always text that can be stored."""
-    text = text.encode(errors="backslashreplace").decode()
+    """The text without its middle if it is too long: of a trace, both ends matter."""
+    text = _storable(text)
     half = frames.ERROR_LENGTH_MAX // 2
     return text if len(text) <= 2 * half else f"{text[:half]}\n[…]\n{text[-half:]}"
+
+
+def _storable(text: str) -> str:
+    """The text with half surrogate pairs escaped, such as names of files that are no UTF-8 have."""
+    return text.encode(errors="backslashreplace").decode()

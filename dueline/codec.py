@@ -23,12 +23,15 @@ from dueline.ids import is_generated, is_name
 from dueline.job import Job, Priority, ReadParams, params_text
 from dueline.json_form import calendar_from_json, command_from_json, job_from_json
 from dueline.policies import IfExists, Missed, Overlap, Retry
+from dueline.progress import PROGRESS_LENGTH_MAX, checked_progress
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
 
 #: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
 SUBMISSION_LENGTH_MAX = 256_000
+#: But for a retry of what was accepted: that says besides which attempt it is, and how far the run was.
+RETRY_LENGTH_MAX = SUBMISSION_LENGTH_MAX + PROGRESS_LENGTH_MAX + 1_000
 CONFLUENT_MARK = b"\x00"
 _ONE_MS = timedelta(milliseconds=1)
 
@@ -41,7 +44,10 @@ def decode_submission(data: bytes) -> Submission:
     Raises UndecodableRecord for bytes that are no submission, InvalidJob for one with a field that is wrong.
     """
     if len(data) > SUBMISSION_LENGTH_MAX:
-        raise InvalidJob("submission", f"has {len(data)} bytes; at most {SUBMISSION_LENGTH_MAX} are accepted")
+        is_retry = data.startswith(latest("RetryCommand").header)
+        length_max = RETRY_LENGTH_MAX if is_retry else SUBMISSION_LENGTH_MAX
+        if len(data) > length_max:
+            raise InvalidJob("submission", f"has {len(data)} bytes; at most {length_max} are accepted")
     if data.startswith(SINGLE_OBJECT_MARK):
         record, fields = decode(data)
         if record not in _SUBMISSIONS:
@@ -237,6 +243,10 @@ def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
     for field, instant_ms in (("run.due_ms", run.due_ms), ("run.emit_ms", run.emit_ms)):
         if not 0 <= instant_ms <= MOMENT_MAX_MS:
             raise InvalidJob(field, f"{instant_ms} lies outside the years 1970 to 9000")
+    try:
+        checked_progress(run.progress)
+    except ValueError as error:
+        raise InvalidJob("run.progress", str(error)) from error
     return RetryCommand(follows=fields["follows"], run=run)
 
 
@@ -279,6 +289,7 @@ def _ready_run_fields(run: ReadyRun) -> dict[str, Any]:
         "overlap": run.overlap.value,
         "start_by_ms": run.start_by_ms,
         "end_by_ms": run.end_by_ms,
+        "progress": run.progress,
     }
 
 

@@ -4,8 +4,9 @@
     slot to executor    three lengths, header (a JSON object), stdout, stderr
 
 All lengths are 4 bytes, big-endian. A slot's first frame is its hello, without output: `{"classes": […]}`, or
-`{"error": "…"}` if it can't start. Each later one answers a run: see `Report`. Slots run users' code, so nothing
-that they send is trusted: no pickle, a limit on every length, and what breaks the form ends the slot.
+`{"error": "…"}` if it can't start. Each later one tells of the run: how far it is, `{"progress": "…"}`, once a second at most
+and empty as a mere sign of life, and at its end a `Report`. Slots run users' code, so nothing that they send is trusted: no
+pickle, a limit on every length and on how often, and what breaks the form ends the slot.
 """
 
 import json
@@ -13,6 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from dueline.progress import PROGRESS_LENGTH_MAX, checked_progress
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS
 
@@ -22,8 +24,10 @@ OUTPUT_LENGTH_MAX = 16 << 20
 RESULT_LENGTH_MAX = 1 << 20
 #: An error with its trace. Longer ones lose their middle.
 ERROR_LENGTH_MAX = 64 << 10
-#: A result and an error as JSON text, in which a character takes up to 12 bytes.
-HEADER_LENGTH_MAX = 12 * (RESULT_LENGTH_MAX + 2 * ERROR_LENGTH_MAX)
+#: A result, an error and a progress as JSON text, in which a character takes up to 12 bytes.
+HEADER_LENGTH_MAX = 12 * (RESULT_LENGTH_MAX + 2 * ERROR_LENGTH_MAX + PROGRESS_LENGTH_MAX)
+#: Between two frames of progress: often enough for people and for timeouts, and next to nothing for an executor's loop.
+PROGRESS_INTERVAL_S = 1.0
 
 REQUEST_HEAD = struct.Struct(">I")
 REPLY_HEAD = struct.Struct(">III")
@@ -51,6 +55,8 @@ class Report:
     #: Whether a failure is to be the last, and when the run wants its next attempt, whatever its retry policy says of that.
     final: bool = False
     retry_ms: int | None = None
+    #: How far it was, as it said last: JSON text; empty if it said nothing.
+    progress: str = ""
     #: Bytes written beyond the limit and not kept.
     bytes_dropped: int = 0
     stdout: bytes = b""
@@ -64,6 +70,7 @@ _DEFAULTS = {
     "reason": "",
     "final": False,
     "retry_ms": None,
+    "progress": "",
     "bytes_dropped": 0,
 }
 
@@ -79,6 +86,10 @@ def pack_report(report: Report) -> bytes:
         if value != default:
             header[name] = value
     return pack_reply(header, report.stdout, report.stderr)
+
+
+def pack_progress(text: str) -> bytes:
+    return pack_reply({"progress": text})
 
 
 def pack_reply(header: dict[str, Any], stdout: bytes = b"", stderr: bytes = b"") -> bytes:
@@ -110,17 +121,24 @@ def unpack_reply(reply: bytes | bytearray) -> tuple[dict[str, Any], bytes, bytes
     return header, bytes(reply[header_end:stdout_end]), bytes(reply[stdout_end:])
 
 
-def unpack_report(reply: bytes | bytearray) -> Report:
+def unpack_news(reply: bytes | bytearray) -> Report | str:
+    """What a slot tells of its run: how it ended, or how far it is, as JSON text or empty."""
     header, stdout, stderr = unpack_reply(reply)
-    fields = _DEFAULTS | header
+    progress = header.get("progress", "")
+    if not isinstance(progress, str):
+        raise BrokenFrame("its progress is no text")
     try:
-        report = Report(**fields | {"state": AttemptState(fields["state"])}, stdout=stdout, stderr=stderr)
+        progress = checked_progress(progress)
+        if header.keys() == {"progress"}:
+            return progress
+        fields = _DEFAULTS | header | {"state": AttemptState(header["state"]), "progress": progress}
+        report = Report(**fields, stdout=stdout, stderr=stderr)
     except (KeyError, TypeError, ValueError) as error:
-        raise BrokenFrame(f"its header is no report: {error!r}") from error
+        raise BrokenFrame(f"its header is no report: {error!r:.500}") from error
     texts = (report.result, report.error, report.reason)
     if (
         report.state not in _REPORTED
-        or not all(isinstance(text, str) for text in texts)
+        or not all(isinstance(text, str) and _is_storable(text) for text in texts)
         or not isinstance(report.exit_status, int | None)
         or not isinstance(report.final, bool)
         or not isinstance(report.retry_ms, int | None)
@@ -131,3 +149,12 @@ def unpack_report(reply: bytes | bytearray) -> Report:
     ):
         raise BrokenFrame("its header has a field of the wrong kind")
     return report
+
+
+def _is_storable(text: str) -> bool:
+    """Whether it is free of half surrogate pairs, which neither an event nor an output can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

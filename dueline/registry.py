@@ -8,7 +8,7 @@
         return {"greeted": run.params["name"]}
 
 A function gets the run and returns a JSON value or None. What it prints is kept; an exception fails the attempt,
-and its trace is kept too. Names are all that a message can hold: code is registered by the modules which the
+and its trace is kept too. A coroutine function (`async def`) is awaited, on an event loop of its own. Names are all that a message can hold: code is registered by the modules which the
 executor was told to import, never imported because a message says so.
 """
 
@@ -20,6 +20,12 @@ from typing import Any, TypeVar
 
 from dueline.clock import to_ms
 from dueline.errors import DuelineError
+from dueline.log_lines import write_line
+from dueline.progress import progress_text
+
+
+def nowhere(report: str | None) -> None:
+    """Where the reports of a run go that no slot performs."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -44,10 +50,33 @@ class Run:
     name: str = ""
     #: high, normal or low.
     priority: str = "normal"
+    #: What an earlier attempt of the run reported last, by `progress`: to go on from. None if none has.
+    last_progress: Any = None
+    #: The kinds of failure after which its job wants no other attempt.
+    give_up_on: frozenset[str] = frozenset()
     #: Set by executor classes that run a program: its exit status, or the negative number of the signal that ended it.
     exit_status: int | None = None
     #: Closed after the run, when all processes that it left behind are dead: for what must not be removed before.
     at_end: ExitStack = field(default_factory=ExitStack)
+    #: Takes what the run reports, as JSON text, or None for a heartbeat. Set by the slot; your own tests may do so too.
+    tell: Callable[[str | None], None] = field(default=nowhere, repr=False)
+
+    def progress(self, value: Any) -> None:
+        """Report how far the run is, by any JSON value of at most 64 kB. Call it as often as you like: the latest value counts.
+
+        The views show it, and if this attempt doesn't succeed the next one has it as `last_progress`. That is the latest value
+        after a failure, a timeout or a crash, and one of some seconds ago if the executor was lost; so what was done since
+        may be done twice.
+        """
+        self.tell(progress_text(value))
+
+    def heartbeat(self) -> None:
+        """Say that the run is alive, and no further than before."""
+        self.tell(None)
+
+    def log(self, message: object, /, **fields: object) -> None:
+        """Write a line to stderr: the time, the message, and the fields as key=value."""
+        write_line(message, fields)
 
 
 Function = Callable[[Run], Any]
@@ -77,7 +106,10 @@ class Failed(Exception):
 
 
 class TimedOut(BaseException):
-    """Raised within a function when its time is up. It has 2 seconds to clean up; after that its process is killed."""
+    """Raised within a function when its time is up. It has 2 seconds to clean up; after that its process is killed.
+
+    A coroutine function that awaits is cancelled instead, as by `asyncio.timeout`.
+    """
 
 
 class DuplicateExecutorClass(DuelineError):

@@ -46,6 +46,8 @@ class ReadyRun:
     start_by_ms: int | None = None
     #: After this time nothing of it is performed any more; None for no such limit.
     end_by_ms: int | None = None
+    #: What an earlier attempt of the run reported last, to go on from: JSON text; empty if none has.
+    progress: str = ""
 
     @classmethod
     def of(
@@ -110,6 +112,7 @@ class ReadyRun:
         final: bool = False,
         retry_ms: int | None = None,
         chance: float | None = None,
+        progress: str = "",
     ) -> "ReadyRun | None":
         """The attempt that follows upon this one, which ended like this; None if none does.
 
@@ -117,6 +120,7 @@ class ReadyRun:
         machine as often as of the run: it is repeated, whatever the policy, but no more than `CRASHES_MAX` times in all.
 
         A failed run may want no further attempt, `final`, or its next one at `retry_ms`, where the policy would have one.
+        It may have reported `progress`; else that of the attempts before it stands.
         `chance` in [0, 1) takes the place of the random number in the pause.
         """
         failures, crashes, pause_ms = self.failures, self.crashes, None
@@ -137,6 +141,7 @@ class ReadyRun:
             emit_ms=ended_ms + pause_ms,
             failures=failures,
             crashes=crashes,
+            progress=progress or self.progress,
         )
 
 
@@ -168,6 +173,8 @@ class RunEvent:
     exit_status: int | None = None
     #: Where the output lies in the output store; empty when there is none.
     output: str = ""
+    #: How far it was, as it said last: JSON text; empty if it said nothing or succeeded.
+    progress: str = ""
 
     @property
     def run_id(self) -> str:

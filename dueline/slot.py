@@ -4,12 +4,12 @@ It lives long and performs one run after the other, since a process for each run
 Dueline it imports this package alone, so that nothing of the platform stands in the way of the user's modules.
 
     hello ──► wait for a request ──► perform ──► end what the run left behind ──► report ──┐
-                        ▲                                                                  │
+                        ▲              └──► its progress, meanwhile                        │
                         └──────────────────────────────────────────────────────────────────┘
 
-SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands. The guard kills what is
-still there 2 seconds later, and a slot in which a run timed out is not used again, since the exception may have left
-things half done; so it doesn't matter if the signal comes a moment after the run's own end.
+SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands, or a coroutine is cancelled where it
+awaits. The guard kills what is still there 2 seconds later, and a slot in which a run timed out is not used again, since the
+exception may have left things half done; so it doesn't matter if the signal comes a moment after the run's own end.
 
 What ends between two runs is the processes. Threads, modules and globals of a function stay in its slot.
 """
@@ -22,19 +22,26 @@ import sys
 import tempfile
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CoroutineType, FrameType
+from typing import TYPE_CHECKING, Any
 
 from dueline import frames
 from dueline.attempt import outcome_of, run_of
 from dueline.capture import Capture
 from dueline.errors import DuelineError, Unavailable
+from dueline.log_lines import show_logging
 from dueline.processes import adopt_orphans, end_descendants
+from dueline.progress_sender import ProgressSender
 from dueline.registry import Run, TimedOut, find, registered
+
+if TYPE_CHECKING:
+    from dueline.coroutines import CoroutineRun
+
+_OWN_FILES = (__file__, str(Path(__file__).with_name("coroutines.py")))
 
 
 class Slot:
@@ -47,9 +54,12 @@ class Slot:
         self._pid = os.getpid()
         self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._capture = Capture(frames.OUTPUT_LENGTH_MAX)
+        self._progress = ProgressSender(channel.sendall)
         #: Whether a function is being performed, and may be interrupted.
         self._performing = False
         self._time_is_up = False
+        #: What is awaited, when the function is a coroutine function.
+        self._coroutine: CoroutineRun | None = None
 
     def serve(self) -> None:
         while (record := self._receive()) is not None:
@@ -58,8 +68,9 @@ class Slot:
     def perform(self, record: bytes) -> frames.Report:
         """Perform the run of a ReadyRun's bytes. Whatever it does ends in a report, or with this process."""
         run = run_of(record, datetime.now(UTC))
+        self._progress.begin(run)
         signal.signal(signal.SIGTERM, self._on_time_up)  # each time, as a run may have put its own in place
-        outcome = outcome_of(run, self._call, __file__)
+        outcome = outcome_of(run, self._call, _OWN_FILES)
         if os.getpid() != self._pid:
             os._exit(1)  # the run forked, and the child came back from the function: it is not the slot
         os.fchdir(self._folder)
@@ -67,7 +78,12 @@ class Slot:
         run.at_end.close()
         stdout, stderr, dropped = self._capture.end()
         return frames.Report(
-            **outcome, exit_status=run.exit_status, stdout=stdout, stderr=stderr, bytes_dropped=dropped
+            **outcome,
+            exit_status=run.exit_status,
+            progress=self._progress.end(run),
+            stdout=stdout,
+            stderr=stderr,
+            bytes_dropped=dropped,
         )
 
     def _call(self, run: Run) -> Any:
@@ -77,15 +93,28 @@ class Slot:
             if self._time_is_up:
                 raise TimedOut
             value = function(run)
+            if isinstance(value, CoroutineType):
+                value = self._complete(value)
         finally:
             self._performing = False
         if self._time_is_up:
             raise TimedOut  # the function swallowed it
         return value
 
+    def _complete(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        from dueline.coroutines import CoroutineRun
+
+        self._coroutine = CoroutineRun()
+        try:
+            return self._coroutine.complete(coroutine)
+        finally:
+            self._coroutine = None
+
     def _on_time_up(self, signum: int, frame: FrameType | None) -> None:
         self._time_is_up = True
         if self._performing and os.getpid() == self._pid:
+            if self._coroutine is not None and self._coroutine.time_up():
+                return
             raise TimedOut
 
     def _receive(self) -> bytes | None:
@@ -117,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except DuelineError as error:
             channel.sendall(frames.pack_reply({"error": str(error)}))
             return
+        if options.modules:
+            show_logging()
         slot = Slot(channel, alone=options.alone)
         gc.freeze()  # what the imports made stays: no collection need look at it again
         channel.sendall(frames.pack_reply({"classes": registered()}))

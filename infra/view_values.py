@@ -31,6 +31,10 @@ class AttemptView:
     exit_status: int | None = None
     #: Where the output lies in the output store; empty when there is none.
     output: str = ""
+    #: How far it says that it is, or was when it ended in vain: JSON text; empty if it said nothing.
+    progress: str = ""
+    #: When it was heard of last: while it runs and reports, some seconds ago at most.
+    heard_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

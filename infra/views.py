@@ -302,6 +302,8 @@ def _attempt(event: RunEvent) -> AttemptView:
         reason=event.reason,
         exit_status=event.exit_status,
         output=event.output,
+        progress=event.progress,
+        heard_ms=event.at_ms,
     )
 
 

@@ -4,6 +4,7 @@ Instants are ISO 8601 in UTC with milliseconds, durations are whole milliseconds
 not there is null. A job's own fields are those of its submission.
 """
 
+import json
 from typing import Any
 
 from dueline.clock import from_ms
@@ -64,6 +65,8 @@ def _attempt_form(attempt: AttemptView) -> Form:
         "reason": attempt.reason,
         "next_attempt": instant(attempt.retry_ms),
         "output": attempt.output or None,
+        "progress": json.loads(attempt.progress) if attempt.progress else None,
+        "last_heard": instant(attempt.heard_ms),
     }
 
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from itertools import count
+from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 import dueline.builtin  # noqa: F401 (every executor has these classes)
 from dueline.attempt import outcome_of, run_of
 from dueline.clock import to_ms
 from dueline.codec import decode_ready_run, encode_ready_run
+from dueline.coroutines import CoroutineRun
 from dueline.frames import Report
 from dueline.job import Priority
 from dueline.registry import Function, Run, TimedOut, find
@@ -19,6 +22,7 @@ from dueline.testing.clock import SettableClock
 
 #: As in consumers/backlog.py.
 AGING_LIMIT_MS = 5 * 60_000
+_OWN_FILES = (__file__, str(Path(__file__).parents[1] / "coroutines.py"))
 _RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 
@@ -58,14 +62,20 @@ class Executor:
         """
         run = run_of(encode_ready_run(ready), self._clock.now())
         stdout, stderr = _Kept(), _Kept()
+        reported: list[str] = []
+        run.tell = lambda progress: reported.append(progress) if progress is not None else None
         with redirect_stdout(stdout.text()), redirect_stderr(stderr.text()):
-            outcome = outcome_of(run, self._call, __file__)
+            outcome = outcome_of(run, self._call, _OWN_FILES)
             run.at_end.close()
         passing, self._passing = self._passing, None
         if passing is not None:
             raise passing
         return Report(
-            **outcome, exit_status=run.exit_status, stdout=stdout.getvalue(), stderr=stderr.getvalue()
+            **outcome,
+            exit_status=run.exit_status,
+            progress=reported[-1] if reported else "",
+            stdout=stdout.getvalue(),
+            stderr=stderr.getvalue(),
         )
 
     def _call(self, run: Run) -> Any:
@@ -73,6 +83,8 @@ class Executor:
         with self._clock.limited(to_ms(run.deadline)) as limit:
             try:
                 value = function(run)
+                if isinstance(value, CoroutineType):
+                    value = CoroutineRun().complete(value)
             except (Exception, SystemExit, TimedOut):
                 raise
             except BaseException as error:

@@ -167,7 +167,12 @@ class TestPlatform:
         """Keep how an attempt has ended, and ask for the one that follows, if one does."""
         ended_ms = self.clock.now_ms()
         following = run.after(
-            report.state, ended_ms, final=report.final, retry_ms=report.retry_ms, chance=self._chance
+            report.state,
+            ended_ms,
+            final=report.final,
+            retry_ms=report.retry_ms,
+            progress=report.progress,
+            chance=self._chance,
         )
         if following is not None:
             command = RetryCommand(follows=run.attempt, run=following)

@@ -11,7 +11,7 @@ from dueline.errors import NotFound
 from dueline.json_form import trigger_to_json
 from dueline.outputs import read_output
 from dueline.runs import Output
-from dueline.states import JobState
+from dueline.states import AttemptState, JobState
 from infra.rejects import latest_rejected
 from infra.settings import Settings
 from infra.view_values import AttemptView, JobView, RunView
@@ -21,6 +21,7 @@ from producers.cli.tables import (
     jobs_table,
     rejected_table,
     runs_table,
+    shortened,
     span,
     state,
     when,
@@ -75,11 +76,11 @@ def job(settings: Settings, job_id: str, as_json: bool) -> None:
     if as_json:
         _echo(job_form(view) | {"last_run": run_form(last) if last else None})
         return
-    for label, value in _described(view):
-        console().print(f"{label:<12}", value, soft_wrap=True, markup=False)
+    _print_lines(_described(view))
     if last is not None:
         click.echo("\nlast run:")
         console().print(runs_table([last]))
+        _print_lines(_progress(last.last))
 
 
 @click.command()
@@ -155,6 +156,21 @@ def _ask(settings: Settings, question: "Callable[[Views], Awaitable[T]]") -> T:
             return await question(views)
 
     return asyncio.run(ask())
+
+
+def _print_lines(lines: Iterable[tuple[str, Any]]) -> None:
+    for label, value in lines:
+        console().print(f"{label:<12}", value, soft_wrap=True, markup=False)
+
+
+def _progress(attempt: AttemptView | None) -> list[tuple[str, str]]:
+    """How far an attempt is, or was when it ended in vain, as lines of label and value."""
+    if attempt is None:
+        return []
+    lines = [("progress", shortened(attempt.progress))] if attempt.progress else []
+    if attempt.state is AttemptState.RUNNING:
+        lines.append(("last heard", when(attempt.heard_ms)))
+    return lines
 
 
 def _described(view: JobView) -> list[tuple[str, Any]]:

@@ -1,6 +1,8 @@
 """Executor classes for the tests of the slots: well-behaved ones, and one for each way to misbehave."""
 
+import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 from dueline import Failed, Run, executor_class
 from dueline.clock import from_ms
+from dueline.frames import pack_progress
 
 
 @executor_class("noop")
@@ -47,6 +50,11 @@ def raise_(run: Run) -> None:
 @executor_class("foreseen")
 def foreseen(run: Run) -> None:
     raise Failed("the shop is closed")
+
+
+@executor_class("no-text")
+def no_text(run: Run) -> None:
+    raise FileNotFoundError("no file caf\udce9")
 
 
 @executor_class("sys-exit")
@@ -111,12 +119,56 @@ def die(run: Run) -> None:
 @executor_class("babble")
 def babble(run: Run) -> None:
     """Says to the executor what no slot would."""
+    words = {
+        "": b"\xff" * 12,
+        "progress": pack_progress("{"),
+        "progress without pause": pack_progress("") * 10,
+    }
     for fd in range(3, 100):
         try:
-            os.write(fd, b"\xff" * 12)
+            os.write(fd, words[run.params.get("what", "")])
         except OSError:
             continue
     time.sleep(100)
+
+
+@executor_class("report")
+def report(run: Run) -> Any:
+    """Reports values, or just that it is alive, waits for a word from its test, and goes on as told."""
+    for value in run.params.get("values", []):
+        run.progress(value)
+    if "values" not in run.params:
+        run.heartbeat()
+    if "wait_for" in run.params:
+        Path(run.params["wait_for"]).read_bytes()
+    if run.params.get("then") == "die":
+        os._exit(1)
+    if run.params.get("then") == "fail":
+        raise Failed("half way")
+    if run.params.get("then") == "report nonsense":
+        run.progress(object())
+    return run.last_progress
+
+
+@executor_class("log")
+def log(run: Run) -> None:
+    run.log("fetched", pages=7, of="the archive", note='"')
+    logging.getLogger("library").info("it has %d pages", 7)
+    logging.getLogger("library").debug("of no interest")
+    try:
+        raise KeyError("gone")
+    except KeyError:
+        logging.exception("no page")
+
+
+@executor_class("report-from-a-fork")
+def report_from_a_fork(run: Run) -> int:
+    if os.fork() == 0:
+        try:
+            run.progress(1)
+        except RuntimeError:
+            os._exit(7)
+    return os.waitstatus_to_exitcode(os.wait()[1])
 
 
 @executor_class("flood")
@@ -165,3 +217,47 @@ def leave_behind(run: Run) -> None:
 @executor_class("fork-and-return")
 def fork_and_return(run: Run) -> str:
     return "child" if os.fork() == 0 else "parent"
+
+
+@executor_class("async")
+async def async_(run: Run) -> Any:
+    """A coroutine function that does what its run says, with a task beside it that is left over."""
+    left = asyncio.create_task(_leave_a_word())
+    await asyncio.sleep(0)
+    what = run.params.get("what")
+    if what == "raise":
+        raise KeyError("no such thing")
+    if what == "fail":
+        raise Failed("the shop is closed", retry=False)
+    if what == "exit":
+        sys.exit(0)
+    if what == "await":
+        await asyncio.sleep(100)
+    if what == "await a thread":
+        await asyncio.to_thread(time.sleep, 100)
+    if what == "compute":
+        _compute()
+    if what == "compute beside":
+        await asyncio.create_task(_compute_beside())
+    if what == "swallow":
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+    if what == "cancel":
+        raise asyncio.CancelledError
+    return {"loop": id(asyncio.get_running_loop()), "left": left.done()}
+
+
+async def _leave_a_word() -> None:
+    try:
+        await asyncio.sleep(100)
+    finally:
+        print("cancelled")
+
+
+def _compute() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+async def _compute_beside() -> None:
+    _compute()

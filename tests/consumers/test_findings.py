@@ -93,6 +93,34 @@ def test_a_run_that_was_lost_too_often_is_a_suspect_and_then_hopeless(
     assert not findings.past_of(ready("orderly")).suspicious
 
 
+def test_a_repeat_goes_on_from_what_was_reported_last() -> None:
+    findings = findings_of(
+        started(1),
+        event_bytes("long", RUNNING),
+        event_bytes("long", RUNNING, progress="1"),
+        event_bytes("long", RUNNING, progress="2"),
+        event_bytes("given up", RUNNING, progress="1"),
+        event_bytes("given up", INTERRUPTED, progress="2"),
+        started(2),
+        event_bytes("long", INTERRUPTED, epoch=2, progress="2"),
+        event_bytes("long", RUNNING, epoch=2, attempt=2),
+    )
+    lost = findings.past_of(ready("long")).repeat(ready("long"))
+    given_up = findings.past_of(ready("given up")).repeat(ready("given up"))
+    assert [(run.attempt, run.progress) for run in (lost, given_up)] == [(3, "2"), (2, "2")]
+    before = replace(ready("given up", attempt=2), progress="before")
+    silent = findings_of(event_bytes("given up", RUNNING, attempt=2)).past_of(before)
+    assert silent.repeat(before) == replace(before, attempt=3)
+
+
+def test_a_retry_that_may_not_have_been_asked_for_goes_on_from_what_was_reported_last() -> None:
+    findings = findings_of(
+        event_bytes("bad", FAILED, retry_ms=9, progress="1"), event_bytes("worse", FAILED, progress="1")
+    )
+    assert findings.past_of(ready("bad")).ended == Ended(FAILED, 9, "1")
+    assert findings.past_of(ready("worse")).ended == Ended(FAILED, None)
+
+
 def test_a_former_owner_is_not_heard_behind_its_successor() -> None:
     findings = findings_of(started(1), started(2), event_bytes("late", SUCCEEDED, epoch=1))
     assert findings.past_of(ready("late")) == Past()

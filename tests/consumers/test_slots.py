@@ -2,17 +2,23 @@
 
 import asyncio
 import json
+import os
+import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from consumers.slots import SlotPool
+from consumers.slots import Outcome, SlotPool
+from dueline.codec import encode_ready_run
 from dueline.errors import Unavailable
 from dueline.frames import OUTPUT_LENGTH_MAX
+from dueline.runs import ReadyRun
 from dueline.states import AttemptState
 from tests.consumers.helpers import CLASSES, PROTECTIONS, new_marker, perform, pids_with, ready
 
@@ -80,15 +86,61 @@ async def test_a_failure_may_say_what_is_to_follow(
     assert (outcome.state, outcome.final, outcome.retry_ms) == (AttemptState.FAILED, final, retry_ms)
 
 
+async def test_an_error_that_is_no_text_is_told_with_escapes(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("no-text"))
+    assert (outcome.state, outcome.reason) == (
+        AttemptState.FAILED,
+        "FileNotFoundError: no file caf\\udce9",
+    )
+
+
 async def test_sys_exit_is_a_failure_and_ends_no_slot(pool: SlotPool) -> None:
     outcome = await perform(pool, ready("sys-exit"))
     assert (outcome.state, outcome.reason) == (AttemptState.FAILED, "SystemExit: 0")
 
 
+async def test_a_coroutine_function_is_awaited_and_what_it_leaves_is_cancelled(pool: SlotPool) -> None:
+    for _ in range(3):
+        outcome = await perform(pool, ready("async"))
+        assert outcome.state is AttemptState.SUCCEEDED, outcome.error
+        assert json.loads(outcome.result)["left"] is False
+        assert (outcome.stdout, outcome.stderr) == (b"cancelled\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "final"),
+    [
+        ("raise", "KeyError: 'no such thing'", False),
+        ("fail", "the shop is closed", True),
+        ("exit", "SystemExit: 0", False),
+        ("cancel", "asyncio.exceptions.CancelledError", False),
+    ],
+)
+async def test_a_coroutine_function_fails_as_any_other(
+    pool: SlotPool, what: str, reason: str, final: bool
+) -> None:
+    outcome = await perform(pool, ready("async", what=what))
+    assert (outcome.state, outcome.reason, outcome.final) == (AttemptState.FAILED, reason, final)
+    assert (outcome.stdout, outcome.stderr) == (b"cancelled\n", b"")
+    if what != "fail":
+        assert outcome.error.splitlines()[1].endswith(", in async_")
+
+
+@pytest.mark.parametrize("what", ["await", "await a thread", "compute", "compute beside", "swallow"])
+async def test_at_its_timeout_a_coroutine_function_is_cancelled_or_interrupted(
+    pool: SlotPool, what: str
+) -> None:
+    outcome = await perform(pool, ready("async", timeout_s=0.2, what=what))
+    assert (outcome.state, outcome.reason) == (AttemptState.TIMED_OUT, "timed out after 0.2 s")
+    assert outcome.stdout == b"cancelled\n"
+    if what != "swallow":
+        assert "in async_\n" in outcome.error  # where it stood
+
+
 async def test_an_unknown_class_is_answered_with_those_there_are(pool: SlotPool) -> None:
     outcome = await perform(pool, ready("backup"))
     assert outcome.state is AttemptState.FAILED
-    assert "no executor class 'backup'; it has babble, close-stdout, command" in outcome.error
+    assert "no executor class 'backup'; it has async, babble, close-stdout, command" in outcome.error
 
 
 @pytest.mark.parametrize("what", ["nan", "object", "surrogate", "endless"])
@@ -160,10 +212,101 @@ async def test_a_crash_takes_what_the_run_started_with_it(pool: SlotPool) -> Non
     assert pids_with(marker) == []
 
 
-async def test_a_run_that_forges_a_report_crashes(pool: SlotPool) -> None:
-    outcome = await perform(pool, ready("babble"))
+@pytest.mark.parametrize("what", ["", "progress", "progress without pause"])
+async def test_a_run_that_forges_a_report_crashes(pool: SlotPool, what: str) -> None:
+    outcome = await perform(pool, ready("babble", what=what))
     assert outcome.state is AttemptState.CRASHED
     assert "broke the protocol" in outcome.reason
+
+
+async def test_of_many_reports_the_latest_is_heard_and_ends_up_in_the_outcome(
+    pool: SlotPool, tmp_path: Path
+) -> None:
+    run = ready("report", values=[{"done": n} for n in range(1000)], wait_for=str(tmp_path / "word"))
+    outcome, heard = await perform_heard(pool, run, '{"done":999}')
+    assert (outcome.state, outcome.progress) == (AttemptState.SUCCEEDED, '{"done":999}')
+    assert len(heard) <= 2
+
+
+@pytest.mark.parametrize(("then", "state"), [("die", AttemptState.CRASHED), ("fail", AttemptState.FAILED)])
+async def test_what_was_reported_outlives_the_attempt(
+    pool: SlotPool, tmp_path: Path, then: str, state: AttemptState
+) -> None:
+    run = ready("report", values=["half"], wait_for=str(tmp_path / "word"), then=then)
+    outcome, _ = await perform_heard(pool, run, '"half"')
+    assert (outcome.state, outcome.progress) == (state, '"half"')
+    outcome = await perform(pool, ready("noop"))
+    assert outcome.progress == ""
+
+
+async def test_a_heartbeat_is_heard_and_is_no_progress(pool: SlotPool, tmp_path: Path) -> None:
+    outcome, heard = await perform_heard(pool, ready("report", wait_for=str(tmp_path / "word")), "")
+    assert (outcome.state, outcome.progress, heard) == (AttemptState.SUCCEEDED, "", [""])
+
+
+async def test_a_run_goes_on_from_what_an_earlier_attempt_reported(pool: SlotPool) -> None:
+    outcome = await perform(pool, replace(ready("report"), progress='{"page": 7}'))
+    assert (json.loads(outcome.result), outcome.progress) == ({"page": 7}, "")
+
+
+async def test_a_progress_that_is_no_json_fails_where_it_is_reported(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("report", values=[1], then="report nonsense"))
+    assert (outcome.state, outcome.progress) == (AttemptState.FAILED, "1")
+    assert "in report\n" in outcome.error
+    assert "not JSON serializable" in outcome.reason
+
+
+async def test_a_fork_does_not_report_for_its_run(pool: SlotPool) -> None:
+    outcome = await perform(pool, ready("report-from-a-fork"))
+    assert (outcome.result, outcome.progress) == ("7", "")
+
+
+async def test_log_lines_and_records_of_logging_go_to_stderr(pool: SlotPool) -> None:
+    for _ in range(2):
+        outcome = await perform(pool, ready("log"))
+        lines = outcome.stderr.decode().splitlines()
+        times = [re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)", line) for line in lines]
+        begun = datetime.fromtimestamp(outcome.started_ms // 1000, UTC)
+        assert times[0] is not None
+        assert abs(datetime.fromisoformat(times[0][1]) - begun) < timedelta(seconds=10)
+        assert [line[2] for line in times if line] == [
+            'fetched pages=7 of="the archive" note="\\""',
+            "it has 7 pages level=INFO logger=library",
+            "no page level=ERROR logger=root",
+        ]
+        assert lines[-1] == "KeyError: 'gone'"
+
+
+async def test_a_module_that_sets_up_logging_has_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("logs.py").write_text(
+        "import dueline, logging\nlogging.basicConfig(level='DEBUG', format='%(message)s!')\n"
+        "@dueline.executor_class('logs')\ndef logs(run):\n    logging.debug('mine')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    pool = SlotPool(1, ["logs"])
+    await pool.start()
+    assert (await perform(pool, ready("logs"))).stderr == b"mine!\n"
+    await pool.close()
+
+
+async def perform_heard(pool: SlotPool, run: ReadyRun, awaited: str) -> tuple[Outcome, list[str]]:
+    """Perform a run that waits for a word, which it gets when a progress was heard; with all that was heard."""
+    word = Path(run.params["wait_for"])
+    os.mkfifo(word)
+    heard: list[str] = []
+    is_heard = asyncio.Event()
+
+    def hear(progress: str) -> None:
+        heard.append(progress)
+        if progress == awaited:
+            is_heard.set()
+
+    task = asyncio.ensure_future(pool.perform(run, encode_ready_run(run), hear))
+    await is_heard.wait()
+    await asyncio.to_thread(word.write_bytes, b"go on")
+    return await task, heard
 
 
 async def test_output_is_bounded_however_much_is_written(pool: SlotPool) -> None:

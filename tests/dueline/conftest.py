@@ -10,6 +10,7 @@ from dueline.commands import Action, CancelOrder, ControlCommand, RetryCommand
 from dueline.ids import IdGenerator
 from dueline.job import Job, Priority
 from dueline.policies import IfExists, Missed, Overlap, Retry
+from dueline.progress import progress_text
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once
@@ -39,6 +40,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 params = st.dictionaries(texts, json_values, max_size=4)
+progresses = st.just("") | json_values.map(progress_text)
 
 jitters = (st.just(0) | st.integers(0, 86_400_000)).map(lambda ms: timedelta(milliseconds=ms))
 calendar_names = st.sampled_from(("holidays-de", "holidays-us", "stock-taking"))
@@ -119,6 +121,7 @@ ready_runs = st.builds(
     overlap=st.sampled_from(Overlap),
     start_by_ms=st.none() | instants,
     end_by_ms=st.none() | instants,
+    progress=progresses,
 )
 some_ms = st.none() | longs
 states = st.sampled_from(AttemptState)
@@ -179,6 +182,7 @@ st.register_type_strategy(
         reason=texts,
         exit_status=st.none() | st.integers(-64, 255),
         output=texts,
+        progress=progresses,
     ),
 )
 st.register_type_strategy(

@@ -18,6 +18,7 @@ from dueline.contracts import all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.job import Job
 from dueline.json_form import calendar_to_json
+from dueline.progress import PROGRESS_LENGTH_MAX, progress_text
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
 from tests.dueline.conftest import params as PARAMS
 
@@ -147,6 +148,28 @@ def test_params_are_passed_on_as_they_came(params: dict[str, Any], indent: int |
 def test_a_submission_that_is_too_long_is_refused() -> None:
     with pytest.raises(InvalidJob, match="at most 256000"):
         decode_submission(b" " * SUBMISSION_LENGTH_MAX + b"{")
+
+
+def test_the_retry_of_a_job_that_was_just_short_enough_is_accepted_with_its_progress() -> None:
+    job = Job(executor_class="command", id="long", params={"x": "y" * (SUBMISSION_LENGTH_MAX - 70)})
+    assert SUBMISSION_LENGTH_MAX - 20 < len(codec.encode_job(job)) <= SUBMISSION_LENGTH_MAX
+    run = ReadyRun(
+        job_id="long",
+        due_ms=NOW_MS,
+        emit_ms=NOW_MS,
+        attempt=2,
+        version=10**9,
+        executor_class=job.executor_class,
+        priority=job.priority,
+        params=job.params,
+        timeout_ms=1,
+        retry=job.retry,
+        progress=progress_text("x" * (PROGRESS_LENGTH_MAX - 2)),
+    )
+    command = RetryCommand(follows=1, run=run)
+    assert decode_submission(codec.encode_retry_command(command)) == command
+    with pytest.raises(InvalidJob, match="at most 321000"):
+        decode_submission(codec.encode_retry_command(command) + bytes(2000))
 
 
 @given(
@@ -280,6 +303,9 @@ def test_lengths_in_a_body_reserve_no_memory() -> None:
         ({"job_id": "no id"}, "run.job_id"),
         ({"emit_ms": -1}, "run.emit_ms"),
         ({"due_ms": 2**60}, "run.due_ms"),
+        ({"progress": "{"}, "run.progress"),
+        ({"progress": "[NaN]"}, "run.progress"),
+        ({"progress": '"' + "x" * PROGRESS_LENGTH_MAX + '"'}, "run.progress"),
     ],
 )
 def test_a_retry_command_that_makes_no_sense_is_refused(change: dict[str, Any], field: str) -> None:

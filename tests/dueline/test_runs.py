@@ -116,6 +116,14 @@ def test_a_failed_run_may_want_no_further_attempt_or_its_next_one_at_a_time() ->
     assert replace(RUN, failures=2).after(FAILED, 5, retry_ms=9_000) is None  # the policy has no attempt left
 
 
+def test_a_run_goes_on_from_what_was_reported_last() -> None:
+    second = RUN.after(FAILED, 0, progress="5")
+    assert second is not None
+    third = second.after(CRASHED, 0)  # before it had reported anything
+    assert third is not None
+    assert (second.progress, third.progress) == ("5", "5")
+
+
 def test_nothing_follows_upon_a_success() -> None:
     assert RUN.after(AttemptState.SUCCEEDED, 0) is None
 

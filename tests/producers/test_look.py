@@ -56,6 +56,23 @@ JOB = JobView(
         lateness_ms=None,
     ),
 )
+GOES_ON = RunView(
+    job_id="goes-on",
+    due_ms=DUE_MS,
+    state=RunState.RUNNING,
+    attempts=(
+        AttemptView(
+            attempt=1,
+            state=AttemptState.RUNNING,
+            executor_class="a",
+            executor="executor-1",
+            started_ms=DUE_MS + 7,
+            ended_ms=None,
+            progress='{"page":7}',
+            heard_ms=DUE_MS + 5000,
+        ),
+    ),
+)
 REFUSED = JobView(job_id="b", state=JobState.REJECTED, reason="trigger.cron: six fields")
 BEAT = Heartbeat(executor="executor-1", host="h", pid=7, started_ms=1, at_ms=2, slots=2, classes=("command",))
 
@@ -65,6 +82,9 @@ class FakeViews:
         return JobPage(jobs=(JOB, REFUSED)[:limit], before="a" if limit == 1 else None)
 
     async def job(self, job_id: str) -> JobView:
+        if job_id == GOES_ON.job_id:
+            assert JOB.last_run is not None
+            return replace(JOB, job_id=job_id, last_run=replace(JOB.last_run, run_id=GOES_ON.run_id))
         return {"a": JOB, "b": REFUSED}[job_id]
 
     async def runs(self, job_id: str, limit: int) -> tuple[RunView, ...]:
@@ -73,6 +93,8 @@ class FakeViews:
     async def run(self, run: str) -> RunView:
         if run in ("a", RUN.run_id):
             return RUN
+        if run == GOES_ON.run_id:
+            return GOES_ON
         if run == "waits":
             return RunView(job_id="waits", due_ms=DUE_MS, state=RunState.SCHEDULED)
         raise NotFound(f"there is no run {run}")
@@ -146,6 +168,15 @@ def test_a_job_is_shown_with_its_definition_and_the_attempts_of_its_last_run() -
         assert part in text
     (form,) = read("job", "a")
     assert [attempt["state"] for attempt in form["last_run"]["attempts"]] == ["FAILED", "SUCCEEDED"]
+
+
+def test_of_a_run_that_goes_on_its_progress_is_shown() -> None:
+    text = shown("job", "goes-on")
+    assert 'progress     {"page":7}\nlast heard   2030-03-17 17:46:45\n' in text
+    (form,) = read("job", "goes-on")
+    (attempt,) = form["last_run"]["attempts"]
+    assert (attempt["progress"], attempt["last_heard"]) == ({"page": 7}, "2030-03-17T17:46:45.000Z")
+    assert {attempt["progress"] for attempt in read("runs", "a")[0]["attempts"]} == {None}
 
 
 def test_a_rejected_job_is_shown_with_its_reason() -> None:
