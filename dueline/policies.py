@@ -16,7 +16,7 @@ TIMEOUT_KIND = "timeout"
 class Missed(StrEnum):
     """What becomes of a recurring job's due times while the platform was down, or the job paused.
 
-    One counts as missed when nobody could emit its run for a minute: see `stream_processors.scheduler.judge`.
+    One counts as missed when nobody could emit its run for a minute: see `dueline.scheduling.judge`.
     """
 
     #: Every one is run, late, one after the other.

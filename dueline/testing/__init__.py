@@ -26,6 +26,7 @@ What is different, and no test here can show:
   Submissions are accepted at the very time at which they are sent.
 - **Order.** Runs that are due at one time begin by their priority, then in the order of submission. The platform promises the
   priority alone, and that for each executor.
+- **Cancel** ends no run that is being performed, so the overlap policy `cancel_running` has the next run wait.
 - **Output** is what a function writes to `sys.stdout` and `sys.stderr`. That of programs goes where the test's goes, and
   nothing is cut off.
 - **Chance.** A retry's pause has no random part, and ids are the same each time the test runs.

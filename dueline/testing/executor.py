@@ -16,6 +16,7 @@ from dueline.codec import decode_ready_run, encode_ready_run
 from dueline.coroutines import CoroutineRun
 from dueline.frames import Report
 from dueline.job import Priority
+from dueline.policies import Overlap
 from dueline.registry import Function, Run, TimedOut, find
 from dueline.runs import ReadyRun
 from dueline.testing.clock import SettableClock
@@ -53,6 +54,24 @@ class Executor:
 
         heap = min((heap for heap in self._ready.values() if heap), key=turn, default=None)
         return heapq.heappop(heap)[2] if heap else None
+
+    def overlapping(self, job_id: str, until_ms: int) -> list[ReadyRun]:
+        """The runs of a job that came while another was performed, until now, and that their overlap policy leaves out."""
+        heaps = self._ready.values()
+        came = sorted(entry for heap in heaps for entry in heap if entry[2].job_id == job_id)
+        left_out: list[ReadyRun] = []
+        kept = 0
+        for emit_ms, _, run in came:
+            if run.attempt > 1 or emit_ms >= until_ms:
+                continue
+            if run.overlap is Overlap.SKIP or (run.overlap is Overlap.QUEUE_ONE and kept):
+                left_out.append(run)
+            else:
+                kept += 1
+        for priority, heap in self._ready.items():
+            self._ready[priority] = [entry for entry in heap if entry[2] not in left_out]
+            heapq.heapify(self._ready[priority])
+        return left_out
 
     def perform(self, ready: ReadyRun) -> Report:
         """Perform an attempt, whatever comes of it.

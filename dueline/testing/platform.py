@@ -10,8 +10,9 @@ from dueline.commands import RetryCommand
 from dueline.errors import NotFound
 from dueline.frames import Report
 from dueline.registry import Function
-from dueline.runs import Output, ReadyRun
-from dueline.states import JobState, RunState, run_state_after
+from dueline.runs import Output, ReadyRun, RunEvent
+from dueline.scheduling.rows import definition_of
+from dueline.states import AttemptState, JobState, RunState, run_state_after
 from dueline.testing.client import MemoryAsyncClient, MemoryClient, RepeatableIds
 from dueline.testing.clock import SettableClock
 from dueline.testing.executor import Executor
@@ -43,7 +44,7 @@ class TestPlatform:
         """
         self.clock = SettableClock(now)
         self._chance = chance
-        self._schedule = Schedule(self.clock)
+        self._schedule = Schedule(self.clock, self._latest)
         self._executor = Executor(self.clock, dict(stand_ins or {}))
         #: Of each job by due time, in ms.
         self._recorded: dict[str, dict[int, list[AttemptView]]] = {}
@@ -97,14 +98,16 @@ class TestPlatform:
 
     def job(self, job_id: str) -> JobView:
         """One job. Raises NotFound."""
-        accepted = self._schedule.jobs.get(job_id)
-        if accepted is not None:
+        row = self._schedule.jobs.get(job_id)
+        if row is not None:
             next_ms = self._schedule.next_due_ms(job_id)
+            is_over = row.state is JobState.ACTIVE and not self._schedule.is_open(job_id)
             return JobView(
                 job_id=job_id,
-                state=JobState.ACTIVE if self._schedule.is_open(job_id) else JobState.COMPLETED,
-                job=accepted.job,
-                accepted=from_ms(accepted.accepted_ms),
+                state=JobState.COMPLETED if is_over else row.state,
+                reason=row.reason,
+                job=definition_of(row),
+                accepted=from_ms(row.accepted_ms),
                 next_due=None if next_ms is None else from_ms(next_ms),
             )
         for rejected in self._schedule.rejected:
@@ -118,12 +121,12 @@ class TestPlatform:
         """The jobs that were accepted, in order; those of one executor class, if it is given."""
         return tuple(
             self.job(job_id)
-            for job_id, accepted in self._schedule.jobs.items()
-            if executor_class in (None, accepted.job.executor_class)
+            for job_id, row in self._schedule.jobs.items()
+            if executor_class in (None, definition_of(row).executor_class)
         )
 
     def runs(self, job_id: str) -> tuple[RunView, ...]:
-        """The runs of a job that have begun, in the order of their due times. Raises NotFound."""
+        """The runs of a job that have begun or were left out, in the order of their due times. Raises NotFound."""
         self.job(job_id)
         return tuple(self._run(job_id, due_ms) for due_ms in sorted(self._recorded.get(job_id, ())))
 
@@ -141,16 +144,42 @@ class TestPlatform:
     def _next(self, end_ms: int) -> ReadyRun | None:
         """The next run that is due until then, at its time; None if there is none any more."""
         while True:
-            # First all that is due now, since among those the priority decides.
-            for run in self._schedule.emit_due():
-                self._executor.add(run)
+            self._take_due(in_time=False)  # all of it, since the priority decides among them
             ready = self._executor.next()
             if ready is not None:
-                return ready
+                end = self._not_to_start(ready)
+                if end is None:
+                    return ready
+                self._leave_out(ready, *end)
+                continue
             emit_ms = self._schedule.next_emit_ms
             if emit_ms is None or emit_ms > end_ms:
                 return None
             self.clock.move_to(emit_ms)
+
+    def _take_due(self, *, in_time: bool) -> None:
+        for due in self._schedule.emit_due(in_time=in_time):
+            if isinstance(due, ReadyRun):
+                self._executor.add(due)
+            else:
+                self._record_end(due)
+
+    def _not_to_start(self, run: ReadyRun) -> tuple[AttemptState, str] | None:
+        if (reason := self._schedule.cancelled(run)) is not None:
+            return AttemptState.CANCELLED, reason
+        if (reason := run.expired(self.clock.now_ms())) is not None:
+            return AttemptState.MISSED, reason
+        return None
+
+    def _leave_out(self, run: ReadyRun, state: AttemptState, reason: str) -> None:
+        self._record_end(run.unstarted(state, reason, self.clock.now_ms()))
+        self._schedule.ended(run)
+
+    def _latest(self, job_id: str, due_ms: int) -> tuple[int, RunState] | None:
+        if due_ms not in self._recorded.get(job_id, {}):
+            return None
+        run = self._run(job_id, due_ms)
+        return run.last.attempt, run.state
 
     def _perform(self, run: ReadyRun) -> RunView:
         started_ms = self.clock.now_ms()
@@ -161,6 +190,10 @@ class TestPlatform:
         finally:
             self._performing = False
             self._schedule.ended(run)
+        if self.clock.now_ms() > started_ms:
+            self._take_due(in_time=True)
+            for left_out in self._executor.overlapping(run.job_id, self.clock.now_ms()):
+                self._leave_out(left_out, AttemptState.SKIPPED, "another run of its job was still performed")
         return self._run(run.job_id, run.due_ms)
 
     def _record(self, run: ReadyRun, report: Report, started_ms: int) -> None:
@@ -197,7 +230,29 @@ class TestPlatform:
                 stderr=report.stderr,
             ),
         )
-        self._recorded.setdefault(run.job_id, {}).setdefault(run.due_ms, []).append(attempt)
+        self._keep(run.job_id, run.due_ms, attempt)
+
+    def _record_end(self, event: RunEvent) -> None:
+        """Keep the end of an attempt that was not started."""
+        attempt = AttemptView(
+            attempt=event.attempt,
+            state=event.state,
+            started=from_ms(event.at_ms),
+            ended=from_ms(event.at_ms),
+            retry=None,
+            reason=event.reason,
+            output=Output(
+                run_id=event.run_id,
+                attempt=event.attempt,
+                state=event.state,
+                started_ms=event.at_ms,
+                ended_ms=event.at_ms,
+            ),
+        )
+        self._keep(event.job_id, event.due_ms, attempt)
+
+    def _keep(self, job_id: str, due_ms: int, attempt: AttemptView) -> None:
+        self._recorded.setdefault(job_id, {}).setdefault(due_ms, []).append(attempt)
 
     def _run(self, job_id: str, due_ms: int) -> RunView:
         attempts = self._recorded[job_id][due_ms]

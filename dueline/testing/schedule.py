@@ -1,155 +1,177 @@
-"""The schedule in memory, in the scheduler's place: from submissions to runs that are due."""
+"""The schedule in memory, in the scheduler's place: from submissions to runs that are due, or that end without being emitted."""
 
 import heapq
 import threading
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import count
 
 from dueline.address import SUBMISSIONS
-from dueline.calendars import Calendars
 from dueline.clock import Clock, from_ms
-from dueline.codec import decode_submission, encode_job
-from dueline.commands import RetryCommand
+from dueline.codec import decode_ready_run, decode_submission, encode_job
+from dueline.commands import Action, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
-from dueline.ids import generated_at_ms, id_of_record, is_generated
+from dueline.ids import id_of_record
 from dueline.job import Job
-from dueline.runs import ReadyRun, RunKey
+from dueline.policies import IfExists
+from dueline.runs import ReadyRun, RunEvent, RunKey
+from dueline.scheduling.control import backfill_dues, backfilled, changed, obeyed, run_now, same_job
+from dueline.scheduling.judge import Judge
+from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
+from dueline.scheduling.values import Change, JobRow, ScheduledRun
+from dueline.states import JobState, RunState
 from dueline.testing.views import Rejected
 
-#: As in stream_processors/scheduler/acceptance.py.
-ON_ITS_WAY_MS = 60_000
-NO_CALENDARS: Calendars = {}
+#: What was recorded of a run: its latest attempt, and how it stands.
+Latest = Callable[[str, int], tuple[int, RunState] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A job that was accepted."""
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A submission, as it lies in the log."""
 
-    #: With its triggers anchored.
-    job: Job
-    accepted_ms: int
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Row:
-    """A run that waits for its time. In the order in which those that wait are emitted."""
-
-    emit_ms: int
-    #: Rows are counted as they come.
-    number: int
-    run: ReadyRun = field(compare=False)
-    #: The recurring job of which the next run follows upon this one.
-    recurring: Job | None = field(compare=False)
+    offset: int
+    stamp_ms: int
 
 
 class Schedule:
     """The jobs that were accepted, and their runs until they have ended. Records may come from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, latest: Latest) -> None:
         self._clock = clock
+        self._latest = latest
         #: By their ids, in the order of acceptance.
-        self.jobs: dict[str, Accepted] = {}
+        self.jobs: dict[str, JobRow] = {}
         self.rejected: list[Rejected] = []
-        self._waiting: list[_Row] = []
+        self._judge = Judge()
+        #: Rows that wait, with their numbers: they are counted as they come.
+        self._waiting: list[tuple[int, int, ScheduledRun]] = []
         #: The runs of each job that have not ended: waiting, emitted, or performed.
-        self._open: defaultdict[str, dict[RunKey, ReadyRun]] = defaultdict(dict)
+        self._open: defaultdict[str, dict[tuple[RunKey, int], ReadyRun]] = defaultdict(dict)
         self._offsets, self._rows = count(), count()
         self._lock = threading.RLock()
 
     def receive(self, key: str, value: bytes) -> None:
         """A record of the submissions topic. One that can't be accepted is kept as rejected."""
         with self._lock:
-            offset, now_ms = next(self._offsets), self._clock.now_ms()
+            record = _Record(next(self._offsets), self._clock.now_ms())
             try:
                 submission = decode_submission(value)
                 if isinstance(submission, Job):
-                    self._accept(submission, offset, now_ms)
+                    self._accept(submission, record)
                 elif isinstance(submission, RetryCommand):
-                    run = submission.run
-                    self._put(replace(run, emit_ms=max(run.emit_ms, now_ms)), None)
+                    self._retry(submission.run, record)
+                elif isinstance(submission, ControlCommand):
+                    self._obey(submission, record)
                 else:
                     raise InvalidJob(
                         "submission", f"a TestPlatform does not take a {type(submission).__name__} yet"
                     )
             except DuelineError as error:
-                self.rejected.append(Rejected(job_id=key, reason=str(error), at=from_ms(now_ms)))
+                at = from_ms(record.stamp_ms)
+                self.rejected.append(Rejected(job_id=key, reason=str(error), at=at))
 
-    def emit_due(self) -> list[ReadyRun]:
-        """The runs whose time has come, each once; also those that follow upon them and are late already."""
-        due: list[ReadyRun] = []
+    def emit_due(self, *, in_time: bool) -> list[ReadyRun | RunEvent]:
+        """What becomes of the rows whose time has come: runs to perform, and ends of those that aren't.
+
+        `in_time`: the time has passed while a run was performed, and the scheduler was there; else it was not.
+        """
+        due: list[ReadyRun | RunEvent] = []
         with self._lock:
-            while self._waiting and self._waiting[0].emit_ms <= self._clock.now_ms():
-                row = heapq.heappop(self._waiting)
-                if row.recurring is not None:
-                    self._follow(row.run, row.recurring)
-                due.append(row.run)
+            while self._waiting and self._waiting[0][0] <= self._clock.now_ms():
+                row = heapq.heappop(self._waiting)[2]
+                run = decode_ready_run(row.run)
+                verdict = self._judge.judge(row, row.emit_ms if in_time else self._clock.now_ms())
+                assert verdict is not None  # nothing is read late here
+                if verdict.following is not None:
+                    self._put(verdict.following)
+                due += verdict.events
+                if verdict.ready:
+                    due.append(run)
+                else:
+                    self.ended(run)
         return due
 
     def ended(self, run: ReadyRun) -> None:
         """The attempt has ended; one that follows upon it was received before."""
         with self._lock:
-            del self._open[run.job_id][run.key]
+            self._open[run.job_id].pop((run.key, run.version), None)
+
+    def cancelled(self, run: ReadyRun) -> str | None:
+        """Why a run that was emitted must not start any more, if its job was cancelled."""
+        row = self.jobs.get(run.job_id)
+        return _reason(row) if row is not None and run.version < row.cancelled else None
 
     @property
     def next_emit_ms(self) -> int | None:
         """When there is something to emit again."""
-        return self._waiting[0].emit_ms if self._waiting else None
+        return self._waiting[0][0] if self._waiting else None
 
     def is_open(self, job_id: str) -> bool:
         """Whether the job has a due time to come, or a run that has not ended."""
         return bool(self._open.get(job_id))
 
     def next_due_ms(self, job_id: str) -> int | None:
-        """The due time of the first run of a job of which no attempt has ended."""
-        runs = self._open.get(job_id, {}).values()
-        return min((run.due_ms for run in runs if run.attempt == 1), default=None)
+        """The due time of the first run of an active job of which no attempt has ended."""
+        row = self.jobs[job_id]
+        if row.state is not JobState.ACTIVE:
+            return None
+        runs = (run for run in self._open.get(job_id, {}).values() if run.attempt == 1)
+        return min((run.due_ms for run in runs if not self._judge.is_void(run)), default=None)
 
-    def _accept(self, job: Job, offset: int, now_ms: int) -> None:
-        # The rules of acceptance.py, written once more: that of the platform knows shards and offsets besides.
-        job_id = job.id or id_of_record(now_ms, SUBMISSIONS, 0, offset)
-        job = replace(job, id=job_id)
+    def _accept(self, job: Job, record: _Record) -> None:
+        job_id = job.id or id_of_record(record.stamp_ms, SUBMISSIONS, 0, record.offset)
         known = self.jobs.get(job_id)
-        if known is not None:
-            if encode_job(known.job) != encode_job(job.anchored(_base_ms(job_id, known.accepted_ms))):
+        if known is None:
+            job = replace(job, id=job_id, if_exists=IfExists.REPLACE)
+            job = job.anchored(base_ms(job_id, record.stamp_ms))
+            row = JobRow(
+                job_id=job_id,
+                version=record.offset,
+                accepted_ms=record.stamp_ms,
+                definition=encode_job(job),
+            )
+            self._keep(row, [], record)
+        elif encode_job(same_job(known, job)) != known.definition:
+            if job.if_exists is IfExists.REFUSE:
                 raise InvalidJob(
                     "id", f"job {job_id} exists with another definition; submit this one under a new id"
                 )
-            return
-        job = job.anchored(_base_ms(job_id, now_ms))
-        run = _first_run(job, job_id, now_ms, offset)
-        self.jobs[job_id] = Accepted(job=job, accepted_ms=now_ms)
-        self._put(run, job if job.recurring else None)
+            self._keep(*changed(known, job, record), record)
 
-    def _follow(self, run: ReadyRun, job: Job) -> None:
-        """The next run of a recurring job waits for its time, if there is one."""
-        due_ms = job.next_ms(run.due_ms)
-        if due_ms is not None:
-            self._put(replace(run, due_ms=due_ms, emit_ms=job.emit_ms(due_ms)), job)
+    def _retry(self, run: ReadyRun, record: _Record) -> None:
+        run = replace(run, emit_ms=max(run.emit_ms, record.stamp_ms))
+        self._put(row_of(run, record.offset, None))
 
-    def _put(self, run: ReadyRun, recurring: Job | None) -> None:
-        self._open[run.job_id][run.key] = run
-        heapq.heappush(self._waiting, _Row(run.emit_ms, next(self._rows), run, recurring))
+    def _obey(self, command: ControlCommand, record: _Record) -> None:
+        known = self.jobs.get(command.job_id)
+        if known is None:
+            raise InvalidJob("id", f"there is no job {command.job_id} to {command.action}")
+        if command.action is Action.RUN:
+            self._put(row_of(run_now(known, record), record.offset, None))
+        elif command.action is Action.BACKFILL:
+            dues = backfill_dues(known, command, record.stamp_ms)
+            latest = {run_id: self._latest(*whose) for run_id, whose in dues.items()}
+            for run in backfilled(known, latest, record):
+                self._put(row_of(run, record.offset, None))
+        elif (outcome := obeyed(known, command, record)) is not None:
+            self._keep(*outcome, record)
+
+    def _keep(self, row: JobRow, changes: list[Change], record: _Record) -> None:
+        """A new version of a job, and what it puts into the schedule."""
+        first = first_row(row, definition_of(row), record.stamp_ms)
+        self.jobs[row.job_id] = row
+        # Retries lie further ahead than a change tells; here nothing has to be forgotten.
+        self._judge.learn(changes)
+        if first is not None:
+            self._put(first)
+
+    def _put(self, row: ScheduledRun) -> None:
+        run = decode_ready_run(row.run)
+        self._open[run.job_id][run.key, run.version] = run
+        heapq.heappush(self._waiting, (row.emit_ms, next(self._rows), row))
 
 
-def _base_ms(job_id: str, accepted_ms: int) -> int:
-    return generated_at_ms(job_id) if is_generated(job_id) else accepted_ms
-
-
-def _first_run(job: Job, job_id: str, accepted_ms: int, offset: int) -> ReadyRun:
-    since_ms = max(min(_base_ms(job_id, accepted_ms), accepted_ms), accepted_ms - ON_ITS_WAY_MS)
-    due_ms = job.first_ms(since_ms, NO_CALENDARS)
-    return ReadyRun(
-        job_id=job_id,
-        due_ms=due_ms,
-        emit_ms=max(job.emit_ms(due_ms), accepted_ms),
-        attempt=1,
-        version=offset,
-        executor_class=job.executor_class,
-        priority=job.priority,
-        params=job.params,
-        timeout_ms=round(job.timeout_s * 1000),
-        retry=job.retry,
-        name=job.name,
-        recurring=job.recurring,
-    )
+def _reason(row: JobRow) -> str:
+    return row.reason if row.version == row.cancelled else "its job was cancelled"

@@ -19,13 +19,14 @@ class AttemptView:
     #: From 1.
     attempt: int
     state: AttemptState
+    #: For one that was left out (CANCELLED, SKIPPED, MISSED), both are the time at which it was.
     started: datetime
     ended: datetime
     #: When the next attempt is due, if one follows.
     retry: datetime | None
     #: Why it ended as it did, in one line.
     reason: str
-    #: What the platform would store of it.
+    #: What the platform would store of it; empty if it was left out.
     output: Output
 
     @property
@@ -73,7 +74,7 @@ class JobView:
 
     job_id: str
     state: JobState
-    #: Why it was rejected; else empty.
+    #: Why it was rejected, or is paused or cancelled; else empty.
     reason: str = ""
     #: Its definition with its triggers anchored; None for a rejected one.
     job: Job | None = None

@@ -30,10 +30,7 @@ from dueline.ids import generated_at_ms, id_of_record, is_generated
 from dueline.job import Job
 from dueline.policies import IfExists
 from dueline.runs import RunEvent
-from dueline.states import ENDS, AttemptState, JobState, RunState
-from infra.publisher import Record
-from infra.store import Change, JobRow, ScheduledRun
-from stream_processors.scheduler.control import (
+from dueline.scheduling.control import (
     backfill_dues,
     backfilled,
     changed,
@@ -41,8 +38,11 @@ from stream_processors.scheduler.control import (
     run_now,
     same_job,
 )
+from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
+from dueline.scheduling.values import Change, JobRow, ScheduledRun
+from dueline.states import ENDS, AttemptState, JobState, RunState
+from infra.publisher import Record
 from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected
-from stream_processors.scheduler.rows import base_ms, definition_of, first_row, row_of
 
 log = logging.getLogger(__name__)
 

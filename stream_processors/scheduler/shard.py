@@ -15,16 +15,17 @@ from dueline.errors import InvalidJob, OwnershipLost, UndecodableRecord
 from dueline.ids import parse_run_id
 from dueline.job import Priority
 from dueline.runs import RunEvent, RunKey
+from dueline.scheduling.judge import Judge
+from dueline.scheduling.values import Change, JobRow, ScheduledRun
 from dueline.states import JobState
 from infra.cassandra import PASSING
 from infra.log_reader import answered, ends_of, read_to_end
 from infra.publisher import Placed, Publisher, Record
 from infra.settings import Settings
-from infra.store import DAY, Change, JobRow, ScheduledRun, ShardRow, Store, persist
+from infra.store import DAY, ShardRow, Store, persist
 from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
-from stream_processors.scheduler.judge import Judge
 from stream_processors.scheduler.received import Received, changed_id
 from stream_processors.scheduler.wheel import Wheel
 

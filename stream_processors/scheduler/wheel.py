@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from dueline.address import READY
 from dueline.job import Priority
 from dueline.runs import RunEvent, RunKey
+from dueline.scheduling.judge import Judged
+from dueline.scheduling.values import Position, ScheduledRun
 from infra.publisher import Placed
-from infra.store import Position, ScheduledRun
-from stream_processors.scheduler.judge import Judged
 
 #: Rows sent in one go: a few milliseconds' work, so that other shards of this process get their turn.
 SEND_MAX = 500

@@ -23,11 +23,12 @@ from dueline.codec import encode_job, encode_run_event
 from dueline.ids import generated_at_ms
 from dueline.job import Job
 from dueline.runs import RunEvent
+from dueline.scheduling.rows import first_row
+from dueline.scheduling.values import JobRow, ScheduledRun
 from dueline.states import AttemptState
 from infra.cassandra import connect
 from infra.settings import load_settings
-from infra.store import JobRow, ScheduledRun, Store, Told
-from stream_processors.scheduler.rows import first_row
+from infra.store import Store, Told
 from tests.bench.made_jobs import made_id, waiting
 from tests.bench.meter import now_s
 

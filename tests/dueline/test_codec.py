@@ -151,7 +151,7 @@ def test_a_submission_that_is_too_long_is_refused() -> None:
 
 
 def test_the_retry_of_a_job_that_was_just_short_enough_is_accepted_with_its_progress() -> None:
-    job = Job(executor_class="command", id="long", params={"x": "y" * (SUBMISSION_LENGTH_MAX - 70)})
+    job = Job(executor_class="command", id="long", params={"x": "y" * (SUBMISSION_LENGTH_MAX - 80)})
     assert SUBMISSION_LENGTH_MAX - 20 < len(codec.encode_job(job)) <= SUBMISSION_LENGTH_MAX
     run = ReadyRun(
         job_id="long",

@@ -15,6 +15,12 @@ from dueline.testing import TestPlatform
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=s) for s in (1, 60, 3600, 86400))
 ONE_MS = timedelta(milliseconds=1)
+SUCCEEDED, SKIPPED, MISSED, CANCELLED = (
+    RunState.SUCCEEDED,
+    RunState.SKIPPED,
+    RunState.MISSED,
+    RunState.CANCELLED,
+)
 
 
 def performing(function: Callable[[Run], Any]) -> TestPlatform:
@@ -75,8 +81,87 @@ def test_what_is_more_than_five_minutes_late_goes_first(
 def test_a_clock_that_is_moved_around_the_platform_is_an_outage(idle: TestPlatform) -> None:
     job_id = idle.client.submit("work", trigger=Every(HOUR))
     idle.clock.advance(2 * HOUR)
-    assert [run.due - NOW for run in idle.perform_due()] == [0 * HOUR, HOUR, 2 * HOUR]
+    assert [run.due - NOW for run in idle.perform_due()] == [2 * HOUR]
+    assert [run.state for run in idle.runs(job_id)] == [SKIPPED, SKIPPED, SUCCEEDED]
     assert {run.last.started for run in idle.runs(job_id)} == {NOW + 2 * HOUR}
+
+
+@pytest.mark.parametrize(
+    ("fields", "states"),
+    [
+        ({"missed": "all"}, [SUCCEEDED] * 4),
+        ({"missed": "latest"}, [SKIPPED] * 3 + [SUCCEEDED]),
+        ({"missed": "skip"}, [SKIPPED] * 3 + [SUCCEEDED]),  # the last one is in time
+        ({"missed": "all", "catch_up_s": 5400}, [MISSED] * 2 + [SUCCEEDED] * 2),
+        ({"missed": "all", "start_within_s": 5400}, [MISSED] * 2 + [SUCCEEDED] * 2),
+    ],
+)
+def test_what_was_missed_goes_by_the_policy(
+    idle: TestPlatform, fields: dict[str, Any], states: list[RunState]
+) -> None:
+    job_id = idle.client.submit("work", trigger=Every(HOUR), **fields)
+    idle.clock.advance(3 * HOUR)
+    idle.perform_due()
+    assert [run.state for run in idle.runs(job_id)] == states
+    assert idle.next_due(job_id) == NOW + 4 * HOUR
+
+
+def test_a_pause_is_an_outage_of_one_job(idle: TestPlatform) -> None:
+    paused = idle.client.submit("work", id="paused", trigger=Every(HOUR))
+    other = idle.client.submit("work", id="other", trigger=Every(HOUR))
+    idle.advance(MINUTE)
+    idle.client.pause(paused, "the disk is full")
+    idle.advance(3 * HOUR)
+    assert (idle.job(paused).state, idle.job(paused).reason) == (JobState.PAUSED, "the disk is full")
+    assert (len(idle.runs(paused)), len(idle.runs(other))) == (1, 4)
+    assert idle.next_due(paused) is None
+    idle.client.resume(paused)
+    idle.perform_due()
+    assert [run.state for run in idle.runs(paused)] == [SUCCEEDED, SKIPPED, SKIPPED, SUCCEEDED]
+    assert idle.next_due(paused) == NOW + 4 * HOUR
+
+
+def test_a_cancelled_job_starts_anew_when_it_is_resumed(idle: TestPlatform) -> None:
+    job_id = idle.client.submit("work", id="job", trigger=Every(HOUR))
+    idle.advance(MINUTE)
+    idle.client.cancel(job_id)
+    idle.advance(3 * HOUR)
+    assert [run.state for run in idle.runs(job_id)] == [SUCCEEDED, CANCELLED]
+    idle.client.resume(job_id)
+    idle.advance(HOUR)
+    assert [run.due - NOW for run in idle.runs(job_id)] == [0 * HOUR, HOUR, 4 * HOUR]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "states"),
+    [
+        ("skip", [SUCCEEDED, SKIPPED, SKIPPED, SUCCEEDED]),
+        ("queue_one", [SUCCEEDED, SUCCEEDED, SKIPPED, SUCCEEDED]),
+        ("queue_all", [SUCCEEDED] * 4),
+    ],
+)
+def test_runs_that_come_while_one_is_performed_go_by_their_policy(
+    overlap: str, states: list[RunState]
+) -> None:
+    def work(run: Run) -> None:
+        if run.due == NOW:
+            platform.clock.advance(timedelta(seconds=150))
+
+    platform = TestPlatform(NOW, stand_ins={"work": work})
+    job_id = platform.client.submit("work", trigger=Every(MINUTE), overlap=overlap)
+    platform.advance(3 * MINUTE)
+    assert [run.state for run in platform.runs(job_id)] == states
+
+
+def test_what_can_not_be_asked_is_rejected(idle: TestPlatform) -> None:
+    idle.client.submit("work", id="job", trigger=NOW + HOUR)
+    idle.client.cancel("job")
+    idle.client.pause("job")
+    idle.client.run_now("nobody")
+    assert [rejected.reason for rejected in idle.rejected] == [
+        "action: job job is cancelled; resume it first",
+        "id: there is no job nobody to run",
+    ]
 
 
 def test_pauses_are_those_of_the_policy_and_without_chance_exact() -> None:

@@ -13,10 +13,11 @@ from dueline.errors import OwnershipLost
 from dueline.ids import IdGenerator, run_id
 from dueline.job import Priority
 from dueline.runs import Heartbeat, RunEvent
+from dueline.scheduling.values import JobRow, ScheduledRun
 from dueline.states import AttemptState, JobState, RunState
 from infra.cassandra import Session, connect
 from infra.statements import Statement
-from infra.store import DAY, PERIOD, JobRow, ScheduledRun, ShardRow, Store, Told
+from infra.store import DAY, PERIOD, ShardRow, Store, Told
 from tests.conftest import Servers
 
 pytestmark = pytest.mark.servers

@@ -17,11 +17,12 @@ from dueline.errors import NotFound, Unavailable
 from dueline.ids import IdGenerator, generated_at_ms, run_id
 from dueline.job import Job, Priority
 from dueline.runs import Heartbeat, RunEvent
+from dueline.scheduling.values import JobRow
 from dueline.states import ENDS, AttemptState, JobState, RunState
 from dueline.triggers import Every, Once, Trigger
 from infra.cassandra import connect, ensure_tables
 from infra.settings import Settings
-from infra.store import JobRow, Store
+from infra.store import Store
 from infra.view_values import AttemptView, job_state, next_due_ms, run_state, run_view
 from infra.views import PAGE_ROWS, Views, open_views
 from tests.conftest import Servers

@@ -1,7 +1,7 @@
 """The two that the contract suite runs on: the platform in memory, and the platform."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from dueline import Client, NotFound
 from dueline.clock import from_ms
 from dueline.outputs import read_output
-from dueline.states import ENDS
+from dueline.runs import Output
+from dueline.states import ENDS, AttemptState
 from dueline.testing import AttemptView, JobView, RunView, TestPlatform
 from infra import view_values
 from infra.views import Views, open_views
@@ -28,6 +29,9 @@ class System(Protocol):
 
     def job(self, job_id: str) -> JobView:
         """A job, when it has been accepted."""
+
+    def job_when(self, job_id: str, condition: Callable[[JobView], bool]) -> JobView:
+        """A job, when something holds of it."""
 
     def ended(self, job_id: str, runs: int = 1) -> tuple[RunView, ...]:
         """The runs of a job, in the order of their due times, when so many of them have ended."""
@@ -49,6 +53,11 @@ class InMemory:
 
     def job(self, job_id: str) -> JobView:
         return self._platform.job(job_id)
+
+    def job_when(self, job_id: str, condition: Callable[[JobView], bool]) -> JobView:
+        job = self._platform.job(job_id)
+        assert condition(job)
+        return job
 
     def ended(self, job_id: str, runs: int = 1) -> tuple[RunView, ...]:
         self._platform.advance(LONG)
@@ -88,12 +97,19 @@ class OnServers:
             next_due=_moment(view.next_due_ms),
         )
 
+    def job_when(self, job_id: str, condition: Callable[[JobView], bool]) -> JobView:
+        wait_for(lambda: condition(self.job(job_id)), f"{job_id} to change", 30)
+        return self.job(job_id)
+
     def ended(self, job_id: str, runs: int = 1) -> tuple[RunView, ...]:
         self.job(job_id)
         found: list[view_values.RunView] = []
 
         def complete() -> bool:
-            views = self._runner.run(self._views.runs(job_id, 100))
+            try:
+                views = self._runner.run(self._views.runs(job_id, 100))
+            except NotFound:
+                return False
             found[:] = [view for view in views if view.attempts]  # the first may be one to come
             return sum(view.state in ENDS for view in found) >= runs
 
@@ -105,16 +121,18 @@ class OnServers:
         return RunView(job_id=view.job_id, due=from_ms(view.due_ms), state=view.state, attempts=attempts)
 
     def _attempt(self, view: view_values.AttemptView) -> AttemptView:
-        assert view.started_ms is not None
-        assert view.ended_ms is not None
+        left_out = view.state in (AttemptState.CANCELLED, AttemptState.SKIPPED, AttemptState.MISSED)
+        assert (view.started_ms is None) is left_out
+        started_ms, ended_ms = view.started_ms or 0, view.ended_ms or 0
+        nothing = Output(run_id="", attempt=0, state=view.state, started_ms=0, ended_ms=0)
         return AttemptView(
             attempt=view.attempt,
             state=view.state,
-            started=from_ms(view.started_ms),
-            ended=from_ms(view.ended_ms),
+            started=from_ms(started_ms),
+            ended=from_ms(ended_ms),
             retry=_moment(view.retry_ms),
             reason=view.reason,
-            output=read_output(self._outputs, view.output),
+            output=nothing if left_out else read_output(self._outputs, view.output),
         )
 
 

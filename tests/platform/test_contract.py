@@ -6,6 +6,7 @@ Each test runs on both. On the platform due times lie a second ahead; in memory 
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count, pairwise
+from uuid import uuid4
 
 import pytest
 
@@ -207,3 +208,106 @@ def test_what_is_never_due_is_refused_at_once(system: System) -> None:
 def new_id(what: str) -> str:
     """The platform of a test session remembers jobs."""
     return f"contract-{what}-{next(_numbers)}"
+
+
+# -- what is asked of jobs that there are ------------------------------------------------------------------------------
+
+
+def named() -> str:
+    return f"contract-{uuid4()}"
+
+
+def test_a_cancelled_job_is_not_performed_when_it_is_due(system: System) -> None:
+    job_id = system.client.submit("contract-tell", trigger=system.now() + 2 * SECOND)
+    system.client.cancel(job_id, "a mistake")
+    (run,) = system.ended(job_id)
+    assert (run.state, run.last.reason) == (RunState.CANCELLED, "its job was cancelled: a mistake")
+    job = system.job(job_id)
+    assert (job.state, job.reason, job.next_due) == (
+        JobState.CANCELLED,
+        "its job was cancelled: a mistake",
+        None,
+    )
+
+
+def test_a_paused_job_waits_until_it_is_resumed(system: System) -> None:
+    paused = system.client.submit("contract-tell", trigger=system.now() + 2 * SECOND)
+    system.client.pause(paused, "the disk is full")
+    system.ended(system.client.submit("contract-tell", trigger=system.now() + 3 * SECOND))
+    job = system.job(paused)
+    assert (job.state, job.reason, job.next_due) == (JobState.PAUSED, "the disk is full", None)
+    system.client.resume(paused)
+    (run,) = system.ended(paused)
+    assert run.state is RunState.SUCCEEDED
+    assert system.job(paused).state is JobState.COMPLETED
+
+
+def test_a_job_that_is_run_now_is_due_later_all_the_same(system: System) -> None:
+    due = from_ms(to_ms(system.now() + timedelta(days=300)))
+    job_id = system.client.submit("contract-tell", trigger=due)
+    system.client.run_now(job_id)
+    (run,) = system.ended(job_id)
+    assert (run.state, run.last.attempt) == (RunState.SUCCEEDED, 1)
+    assert run.due < due
+    job = system.job(job_id)
+    assert (job.state, job.next_due) == (JobState.ACTIVE, due)
+
+
+@pytest.mark.parametrize("how", ["change", "submit"])
+def test_a_job_with_another_definition_goes_by_that(system: System, how: str) -> None:
+    job_id, due = named(), system.now() + timedelta(days=300)
+    system.client.submit("contract-tell", {"n": 1}, id=job_id, trigger=due, priority="high")
+    if how == "change":
+        system.client.change(job_id, {"params": {"n": 2}})
+    else:
+        system.client.submit("contract-tell", {"n": 2}, id=job_id, trigger=due, priority="high")
+    system.client.run_now(job_id)
+    (run,) = system.ended(job_id)
+    assert run.last.result["params"] == {"n": 2}
+    job = system.job(job_id)
+    assert job.job is not None
+    assert (job.state, job.job.priority) == (JobState.ACTIVE, "high")
+
+
+def test_another_definition_can_be_refused(system: System) -> None:
+    job_id, due = named(), system.now() + timedelta(days=300)
+    system.client.submit("contract-tell", {"n": 1}, id=job_id, trigger=due)
+    system.client.submit("contract-tell", {"n": 2}, id=job_id, trigger=due, if_exists="refuse")
+    system.client.run_now(job_id)
+    (run,) = system.ended(job_id)
+    assert run.last.result["params"] == {"n": 1}
+
+
+def test_an_interval_that_is_changed_keeps_what_was_due_before(system: System) -> None:
+    job_id = system.client.submit("contract-tell", id=named(), trigger=Every(timedelta(days=1)))
+    (first,) = system.ended(job_id)
+    system.client.change(job_id, {"trigger": {"every_s": 7200}})
+    second = system.ended(job_id, 2)[1]
+    assert second.state is RunState.SUCCEEDED
+    assert second.due < first.due + timedelta(hours=1), "the new interval begins with the change"
+
+
+def test_a_backfill_performs_the_due_times_before_the_job_began(system: System) -> None:
+    began = from_ms(to_ms(system.now() - timedelta(days=2, minutes=30)))
+    hour = timedelta(hours=1)
+    job_id = system.client.submit("contract-tell", id=named(), trigger=Every(hour, start=began))
+    system.client.backfill(job_id, began + 10 * hour, began + 13 * hour)
+    runs = system.ended(job_id, 4)
+    assert [run.due - began for run in runs] == [10 * hour, 11 * hour, 12 * hour, 13 * hour]
+    assert {run.state for run in runs} == {RunState.SUCCEEDED}
+
+
+def test_a_run_that_can_not_start_in_time_is_missed(system: System) -> None:
+    past = system.now() - timedelta(minutes=10)
+    (run,) = system.ended(system.client.submit("contract-tell", trigger=past, start_within_s=60))
+    assert (run.state, run.last.reason) == (
+        RunState.MISSED,
+        "it could not start within 60 s of its due time",
+    )
+
+
+def test_a_failure_of_a_kind_that_its_job_gives_up_on_is_the_last(system: System) -> None:
+    retry = Retry(max_attempts=5, backoff_s=0.1, give_up_on=("LookupError",))
+    (run,) = system.ended(system.client.submit("contract-raise", retry=retry))
+    assert run.state is RunState.FAILED
+    assert len(run.attempts) == 1

@@ -26,13 +26,13 @@ from dueline.ids import IdGenerator, generated_at_ms, is_generated
 from dueline.job import HORIZON_MS, Job, Priority
 from dueline.policies import Retry
 from dueline.runs import ReadyRun
+from dueline.scheduling.judge import Judge
+from dueline.scheduling.values import JobRow, ScheduledRun
 from dueline.states import JobState, RunState
 from dueline.triggers import Every, Once
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.rejects import CUT, PLACE, REASON
-from infra.store import JobRow, ScheduledRun
 from stream_processors.scheduler.acceptance import REMEMBERED_MS, Acceptance, Asked
-from stream_processors.scheduler.judge import Judge
 from stream_processors.scheduler.received import FIRST_PLACE, FIRST_STAMP, PASSED_ON_WITHIN_MS, Received
 
 SHARDS = 4

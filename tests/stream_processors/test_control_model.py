@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from dueline.codec import decode_ready_run
 from dueline.job import Job
 from dueline.runs import ReadyRun, RunKey
+from dueline.scheduling.judge import Judge
+from dueline.scheduling.values import Change, Position, ScheduledRun
 from dueline.states import AttemptState
 from dueline.triggers import Every
-from infra.store import Change, Position, ScheduledRun
 from stream_processors.scheduler.acceptance import Acceptance, Asked
-from stream_processors.scheduler.judge import Judge
 from stream_processors.scheduler.received import Received, changed_id
 from tests.stream_processors.test_acceptance import NAME, NOW_MS, SHARDS, Memory, received, submission
 

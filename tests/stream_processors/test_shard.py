@@ -11,10 +11,11 @@ from cassandra import ReadTimeout
 from dueline.address import BUCKET_MS
 from dueline.clock import ManualClock
 from dueline.job import Priority
+from dueline.scheduling.judge import Judge
+from dueline.scheduling.values import Change, Position, ScheduledRun
 from infra.settings import Settings
-from infra.store import Change, Position, ScheduledRun, Store
+from infra.store import Store
 from stream_processors.scheduler.broker_clock import BrokerClock
-from stream_processors.scheduler.judge import Judge
 from stream_processors.scheduler.shard import PAGE_ROWS, Shard
 from stream_processors.scheduler.wheel import Wheel
 from tests.stream_processors.transport import Transport, row

@@ -9,7 +9,7 @@ import pytest
 
 from dueline.job import Priority
 from dueline.runs import RunKey
-from infra.store import ScheduledRun
+from dueline.scheduling.values import ScheduledRun
 from stream_processors.scheduler import wheel as module
 from stream_processors.scheduler.wheel import Wheel
 from tests.stream_processors.transport import INTERVAL_MS, Transport, following, row

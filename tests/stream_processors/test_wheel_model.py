@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dueline.job import Priority
 from dueline.runs import RunEvent, RunKey
+from dueline.scheduling.values import Position, ScheduledRun
 from infra.publisher import Placed
-from infra.store import Position, ScheduledRun
 from stream_processors.scheduler import wheel as module
 from stream_processors.scheduler.wheel import Wheel
 from tests.stream_processors.transport import Saving, Transport, following, row

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from dueline.address import READY
 from dueline.job import Priority
 from dueline.runs import RunEvent, RunKey
+from dueline.scheduling.judge import Judged
+from dueline.scheduling.values import ScheduledRun
 from infra.publisher import Placed
-from infra.store import ScheduledRun
-from stream_processors.scheduler.judge import Judged
 
 #: What follows upon a run of a job that recurs this often, in ms.
 INTERVAL_MS = 7

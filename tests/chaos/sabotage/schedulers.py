@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dueline.errors import OwnershipLost
-from infra.store import ScheduledRun, ShardRow, Store
+from dueline.scheduling.values import ScheduledRun
+from infra.store import ShardRow, Store
 from stream_processors.partitions import PartitionedApp
 from stream_processors.scheduler import shard
 from tests.chaos.sabotage.mistake import Mistake, replace

@@ -19,16 +19,15 @@ from dueline.job import Job
 from dueline.json_form import changed_job
 from dueline.policies import IfExists, Overlap
 from dueline.runs import ReadyRun
-from dueline.states import JobState, RunState
-from infra.store import Change, JobRow
-from stream_processors.scheduler.received import Received
-from stream_processors.scheduler.rows import (
+from dueline.scheduling.rows import (
     base_ms,
     definition_of,
     extra_run,
     last_emit_ms,
     require_due_since,
 )
+from dueline.scheduling.values import Change, JobRow, Stamped
+from dueline.states import JobState, RunState
 
 #: Due times of one backfill: each is looked up, and all are emitted at once.
 BACKFILL_MAX = 1_000
@@ -38,7 +37,7 @@ ON_ITS_WAY_MS = 15 * 60_000
 Latest = Mapping[str, tuple[int, RunState] | None]
 
 
-def changed(known: JobRow, job: Job, record: Received) -> tuple[JobRow, list[Change]]:
+def changed(known: JobRow, job: Job, record: Stamped) -> tuple[JobRow, list[Change]]:
     """The job with another definition. Raises InvalidJob if that is never due from now on."""
     stamp_ms = record.stamp_ms
     # The same triggers go on as they are: an interval without a start keeps its beat.
@@ -64,7 +63,7 @@ def same_job(known: JobRow, job: Job) -> Job:
     return _normal(known, job, known.anchor_ms)
 
 
-def obeyed(known: JobRow, command: ControlCommand, record: Received) -> tuple[JobRow, list[Change]] | None:
+def obeyed(known: JobRow, command: ControlCommand, record: Stamped) -> tuple[JobRow, list[Change]] | None:
     """The job as a command wants it; None if it is so already. Raises InvalidJob for what can't be."""
     if command.action is Action.CHANGE:
         return _change(known, command, record)
@@ -88,7 +87,7 @@ def obeyed(known: JobRow, command: ControlCommand, record: Received) -> tuple[Jo
     return row, _changes(known, record, reason)
 
 
-def run_now(known: JobRow, record: Received) -> ReadyRun:
+def run_now(known: JobRow, record: Stamped) -> ReadyRun:
     """A run that is due at the time of the command."""
     _require_alive(known)
     return extra_run(known, definition_of(known), record.stamp_ms, record.stamp_ms)
@@ -104,7 +103,7 @@ def backfill_dues(known: JobRow, command: ControlCommand, stamp_ms: int) -> dict
     return {run_id(known.job_id, due_ms): (known.job_id, due_ms) for due_ms in dues}
 
 
-def backfilled(known: JobRow, latest: Latest, record: Received) -> Sequence[ReadyRun]:
+def backfilled(known: JobRow, latest: Latest, record: Stamped) -> Sequence[ReadyRun]:
     """The runs of a backfill: those that were left out, and those of which nothing is known. Raises InvalidJob."""
     _require_alive(known)
     if len(latest) > BACKFILL_MAX:
@@ -125,7 +124,7 @@ def is_left_out(attempt: tuple[int, RunState] | None) -> bool:
     return attempt is not None and attempt[1] in (RunState.SKIPPED, RunState.MISSED)
 
 
-def _change(known: JobRow, command: ControlCommand, record: Received) -> tuple[JobRow, list[Change]] | None:
+def _change(known: JobRow, command: ControlCommand, record: Stamped) -> tuple[JobRow, list[Change]] | None:
     _require_alive(known)
     job = changed_job(definition_of(known), command.fields)
     if encode_job(same_job(known, job)) == known.definition:
@@ -138,11 +137,11 @@ def _normal(known: JobRow, job: Job, anchor_ms: int) -> Job:
     return replace(job, id=known.job_id, if_exists=IfExists.REPLACE)
 
 
-def _version(known: JobRow, record: Received, state: JobState, since_ms: int | None, reason: str) -> JobRow:
+def _version(known: JobRow, record: Stamped, state: JobState, since_ms: int | None, reason: str) -> JobRow:
     return replace(known, version=record.offset, state=state, since_ms=since_ms, reason=reason)
 
 
-def _changes(known: JobRow, record: Received, cancel_reason: str = "") -> list[Change]:
+def _changes(known: JobRow, record: Stamped, cancel_reason: str = "") -> list[Change]:
     """What the schedule holds of the job as it was and counts no more."""
     active = known.state is JobState.ACTIVE
     if not active and not cancel_reason:

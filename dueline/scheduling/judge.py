@@ -28,9 +28,9 @@ from dueline.ids import parse_run_id
 from dueline.job import Job
 from dueline.policies import Missed
 from dueline.runs import ReadyRun, RunEvent, RunKey
+from dueline.scheduling.rows import row_of
+from dueline.scheduling.values import Change, ScheduledRun
 from dueline.states import AttemptState
-from infra.store import Change, ScheduledRun
-from stream_processors.scheduler.rows import row_of
 
 #: Longer than a shard takes to pass from one scheduler to another, so that nothing is left out because of that.
 MISSED_AFTER_MS = 60_000
@@ -118,9 +118,9 @@ class Judge:
             # What was due before the cancel, and is late, ends by it too.
             before = following is not None and parse_run_id(following.run_id)[1] < cancel.since_ms
             return Judged(False, (ended,), following if before else None)
-        return VOID if row.attempt == 1 and self._is_void(run) else None
+        return VOID if row.attempt == 1 and self.is_void(run) else None
 
-    def _is_void(self, run: ReadyRun) -> bool:
+    def is_void(self, run: ReadyRun) -> bool:
         """Whether a run belongs to a later version than its own."""
         return any(
             run.version < change.version and run.due_ms >= change.since_ms
@@ -131,7 +131,7 @@ class Judge:
         job, run = _job(definition), decode_ready_run(row.run)
         events: list[RunEvent] = []
         while run.key not in self._emitted and (why := _left_out(job, run, now_ms)) is not None:
-            if events and self._is_void(run):
+            if events and self.is_void(run):
                 return Judged(False, tuple(events))
             if len(events) == LEFT_OUT_MAX:
                 break

@@ -8,8 +8,8 @@ from dueline.errors import InvalidJob
 from dueline.ids import generated_at_ms, is_generated
 from dueline.job import Job
 from dueline.runs import ReadyRun
+from dueline.scheduling.values import JobRow, ScheduledRun
 from dueline.states import JobState
-from infra.store import JobRow, ScheduledRun
 
 #: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
 ON_ITS_WAY_MS = 60_000
