@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from dueline import AsyncClient, Every, Job, Once, Priority, Retry
+from dueline import AsyncClient, Every, Job, Missed, Once, Priority, Retry
 from dueline.clock import from_ms, to_ms
 from dueline.errors import NotAccepted, Unavailable
 from dueline.ids import IdGenerator
@@ -102,6 +102,7 @@ class Load:
             priority=job.priority,
             timeout_s=kind.timeout_s,
             triggers=(trigger,),
+            missed=Missed.ALL,  # so that each due time is to be run
         )
 
 
