@@ -58,8 +58,7 @@ def import_(
       dueline crontab import --system /etc/crontab
 
     Importing the same file again changes nothing. A job is named after its command, or by a comment on the line above
-    it: "# dueline: nightly-report". A line whose time or settings were changed is the same job with another definition, which
-    is refused so far: dueline rejected lists it. A job whose line is gone stays.
+    it: "# dueline: nightly-report". A line whose time or settings were changed changes its job. A job whose line is gone stays.
     """
     settings: Settings = context.obj
     zone = time_zone or local_zone()

@@ -1,14 +1,15 @@
 """The scheduler: accepts submissions, keeps them in the schedule, and emits what is due.
 
-    jobs.submissions ──► Acceptance ──► schedule, jobs        rows are durable before a submission is acknowledged
-                             │
+    jobs.submissions ──► Acceptance ──► schedule, jobs, changes     rows are durable before a submission is acknowledged
+                             │     └──► jobs.control                cancels, for the executors
                              ▼
-                           Wheel ──► jobs.ready.*             a heap of the rows that are due soon
-                             ▲
+                           Wheel ──► Judge ──► jobs.ready.*         a heap of the rows that are due soon, and what becomes of them
+                             ▲          └────► jobs.runs            of those that end without being emitted
                              └── schedule, page by page, ahead of the time
 
 One `Shard` a partition ties the three together; its row in Cassandra says who owns it and how far it is.
 
+    received.py      records as they come, and as they leave for other shards or as refused
     acceptance.py    from a batch of records to what they ask for, and to what is refused
     wheel.py         what to emit when, and what of it is acknowledged: no I/O
     shard.py         the worker of a partition: takes over, reads ahead, turns the wheel, stores the row
@@ -31,6 +32,13 @@ Invariant B: a stored job never depends on anything in memory. What a wheel hold
 The three are stored together, by a write that fails if another process has taken the shard meanwhile (its epoch has
 grown). A wheel emits only while its last store is younger than `STORE_TRUSTED_S`, so a process that has lost its shard
 without knowing stops by itself; a new owner waits for as long, unless the row says that it was released.
+
+The rules by which jobs are changed and rows are judged are in `dueline.scheduling`, which knows nothing of shards. This is what
+makes them hold in spite of crashes. A change is durable, and known to the judge, before the job's row has its new version; and a
+job's row gets a new version only when all earlier records that name the job are satisfied *and stored as such* (`Asked.waits_for`),
+since they could not be read again as what they were. A cancel is passed on to the executors only when all that was emitted
+before is acknowledged, with the ends of the ready partitions. An owner that takes over holds back the rows of jobs which the
+submissions that it has still to read may change.
 
 What fails:
 - Cassandra: nothing is accepted and, after `STORE_TRUSTED_S`, nothing emitted. Both go on when it is back.

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from dueline import registry
+from dueline import Every, registry
+from dueline.codec import decode_submission
+from dueline.commands import ControlCommand
 from dueline.registry import Run, find
+from dueline.testing import TestPlatform
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -54,6 +57,28 @@ def test_the_example_of_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(example("def test_"), names)
     (test,) = (value for name, value in names.items() if name.startswith("test_"))
     test()
+
+
+def test_the_example_of_policies() -> None:
+    names: dict[str, Any] = {}
+    exec(example("watch = Job("), names)
+    assert names["watch"].retry.pause_ms(3, 0.0) == 30_000
+    assert names["watch"].overlap_policy == "skip"
+
+
+@pytest.mark.parametrize("line", re.findall(r"`(\{\"action\".*?\})` \|", README))
+def test_the_records_of_commands_can_be_read(line: str) -> None:
+    moment = "2030-01-01T00:00Z"
+    assert isinstance(decode_submission(line.replace("…", moment).encode()), ControlCommand)
+
+
+@pytest.mark.parametrize("call", re.findall(r"`(client\.\w+\(\"tick\".*?\))` \|", README))
+def test_the_calls_of_commands_can_be_made(call: str) -> None:
+    platform = TestPlatform()
+    platform.client.submit("command", {"argv": ["/bin/true"]}, id="tick", trigger=Every(timedelta(days=1)))
+    now = platform.clock.now()
+    eval(call, {"client": platform.client, "start": now - timedelta(days=2), "end": now})
+    assert platform.rejected == ()
 
 
 def example(what: str) -> str:
