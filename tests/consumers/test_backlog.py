@@ -1,10 +1,12 @@
 """Whose turn it is: high before normal before low, the aged before all, and one run of a job at a time."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.backlog import AGING_LIMIT_MS, Backlog, Taken
 from dueline.job import Priority
+from dueline.policies import Overlap
 from tests.consumers.ready_runs import taken
 
 HIGH, NORMAL, LOW = Priority
@@ -81,6 +83,53 @@ def test_what_is_dropped_has_no_turn_and_what_runs_goes_on() -> None:
     backlog.ended(stays)
     backlog.add(taken("gone", shard=1, emit_ms=2))  # the shard has come back
     assert all_of(backlog, 9) == ["gone"]
+
+
+def came(overlap: Overlap, *, while_performed: bool) -> tuple[Backlog, Taken]:
+    """A backlog in which a run of a job is performed, and a second and a third have come, meanwhile or before."""
+    backlog = Backlog()
+    backlog.add(taken("job", emit_ms=1, overlap=overlap))
+    if while_performed:
+        first = backlog.next(9)
+    for emit_ms in (2, 3):
+        backlog.add(taken("job", emit_ms=emit_ms, overlap=overlap))
+    if not while_performed:
+        first = backlog.next(9)
+        assert backlog.next(9) is None
+    assert first is not None
+    return backlog, first
+
+
+@pytest.mark.parametrize("while_performed", [True, False])
+@pytest.mark.parametrize(
+    ("overlap", "skipped", "displaced"),
+    [
+        (Overlap.QUEUE_ALL, [], set()),
+        (Overlap.QUEUE_ONE, [3], set()),
+        (Overlap.SKIP, [2, 3], set()),
+        (Overlap.CANCEL_RUNNING, [], {"job"}),
+    ],
+)
+def test_what_comes_while_a_run_of_its_job_is_performed_goes_by_its_policy(
+    overlap: Overlap, skipped: list[int], displaced: set[str], while_performed: bool
+) -> None:
+    backlog, first = came(overlap, while_performed=while_performed)
+    assert [left_out.run.emit_ms for left_out in backlog.skipped] == skipped
+    assert backlog.displaced == displaced
+    assert len(backlog) == 2 - len(skipped)
+    backlog.ended(first)
+    assert len(all_of(backlog)) == 2 - len(skipped)
+
+
+@pytest.mark.parametrize("overlap", [Overlap.QUEUE_ONE, Overlap.SKIP])
+def test_a_retry_always_waits(overlap: Overlap) -> None:
+    backlog = Backlog()
+    backlog.add(taken("job", emit_ms=1, overlap=overlap))
+    assert backlog.next(9) is not None
+    for attempt in (2, 3):
+        backlog.add(taken("job", emit_ms=2, attempt=attempt, overlap=overlap))
+    assert not backlog.skipped
+    assert len(backlog) == 2
 
 
 runs = st.builds(

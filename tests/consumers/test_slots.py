@@ -345,6 +345,32 @@ async def test_a_fork_that_comes_back_is_no_second_slot(pool: SlotPool) -> None:
         assert (await perform(pool, ready("fork-and-return"))).result == '"parent"'
 
 
+async def cancel_when_it_prints(pool: SlotPool, run: ReadyRun, marker: str) -> Outcome:
+    task = asyncio.ensure_future(perform(pool, run))
+    while not pids_with(marker):
+        await asyncio.sleep(0.01)
+    assert pool.cancel(run.key, "nobody wants it")
+    outcome = await task
+    assert not pool.cancel(run.key, "again")
+    assert pids_with(marker) == []
+    return outcome
+
+
+async def test_a_cancelled_run_is_ended_with_all_its_family_and_its_output_kept(pool: SlotPool) -> None:
+    marker = new_marker()
+    argv = ["/bin/sh", "-c", f"echo part; sleep {marker}"]
+    outcome = await cancel_when_it_prints(pool, ready("command", argv=argv), marker)
+    assert (outcome.state, outcome.reason) == (AttemptState.CANCELLED, "nobody wants it")
+    assert outcome.stdout == b"part\n"
+
+
+async def test_a_cancelled_run_that_does_not_end_is_killed(pool: SlotPool) -> None:
+    marker = new_marker()
+    script = f"trap '' TERM; echo part; sleep {marker}; sleep {marker}"
+    outcome = await cancel_when_it_prints(pool, ready("command", argv=["/bin/sh", "-c", script]), marker)
+    assert (outcome.state, outcome.reason) == (AttemptState.CANCELLED, "nobody wants it")
+
+
 async def test_an_interrupted_run_is_dead_and_others_go_on(pool: SlotPool) -> None:
     marker = new_marker()
     other = asyncio.ensure_future(perform(pool, ready("sleep", job_id="other", s=0.5)))

@@ -16,8 +16,9 @@ from confluent_kafka.admin import AdminClient
 from dueline import delivery
 from dueline.address import SUBMISSIONS, shard_of
 from dueline.client import BATCH_JOBS_MAX, BATCHES_UNDER_WAY_MAX, AsyncClient, Client
-from dueline.clock import ManualClock
+from dueline.clock import ManualClock, to_ms
 from dueline.codec import decode_submission
+from dueline.commands import Action, ControlCommand
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
 from dueline.ids import generated_at_ms, is_generated
 from dueline.job import Job, Priority
@@ -358,3 +359,39 @@ def test_what_was_acknowledged_before_a_stop_is_told_from_the_rest(servers: Serv
     assert {*told.accepted} | {*told.unacknowledged} == {*told.sent}
     assert len(told.accepted) + len(told.unacknowledged) == len(told.sent)
     assert all(submissions(address, told.accepted).values())
+
+
+def test_commands_are_in_the_log_when_their_calls_return(address: str, client: Client) -> None:
+    job_id = client.submit("command")
+    start, end = datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC)
+    client.cancel(job_id, "why")
+    client.pause(job_id)
+    client.resume(job_id)
+    client.run_now(job_id)
+    client.change(job_id, {"priority": "low"})
+    client.backfill(job_id, start, end)
+    _, *commands = (submission for _, submission in submissions(address, [job_id])[job_id])
+    assert commands == [
+        ControlCommand(job_id=job_id, action=Action.CANCEL, note="why"),
+        ControlCommand(job_id=job_id, action=Action.PAUSE),
+        ControlCommand(job_id=job_id, action=Action.RESUME),
+        ControlCommand(job_id=job_id, action=Action.RUN),
+        ControlCommand(job_id=job_id, action=Action.CHANGE, fields={"priority": "low"}),
+        ControlCommand(job_id=job_id, action=Action.BACKFILL, start_ms=to_ms(start), end_ms=to_ms(end)),
+    ]
+
+
+async def test_commands_of_coroutines_are_awaited(address: str) -> None:
+    async with AsyncClient(address) as client:
+        job_id = await client.submit("command")
+        await client.cancel(job_id)
+    assert len(submissions(address, [job_id])[job_id]) == 2
+
+
+def test_what_no_job_can_have_is_refused_before_it_is_sent(client: Client) -> None:
+    with pytest.raises(InvalidJob, match="did you mean priority"):
+        client.change("job", {"priorty": "low"})
+    with pytest.raises(InvalidJob, match="end is before the start"):
+        client.backfill("job", datetime(2030, 1, 2, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+    with pytest.raises(InvalidJob, match="no job's id"):
+        client.cancel("no id")

@@ -13,11 +13,11 @@ from dueline.errors import OwnershipLost
 from dueline.ids import IdGenerator, run_id
 from dueline.job import Priority
 from dueline.runs import Heartbeat, RunEvent
-from dueline.scheduling.values import JobRow, ScheduledRun
+from dueline.scheduling.values import Change, JobRow, ScheduledRun
 from dueline.states import AttemptState, JobState, RunState
 from infra.cassandra import Session, connect
 from infra.statements import Statement
-from infra.store import DAY, PERIOD, ShardRow, Store, Told
+from infra.store import DAY, DAY_MS, PERIOD, ShardRow, Store, Told
 from tests.conftest import Servers
 
 pytestmark = pytest.mark.servers
@@ -175,6 +175,37 @@ async def test_a_rejected_job_that_is_corrected_in_one_batch(store: Store) -> No
     for rows in ([rejected, job(job_id, 6)], [rejected]):
         await store.save_jobs(shard_of(job_id, SHARDS), rows)
         assert await found(store, job_id) == job(job_id, 6)
+
+
+async def test_a_job_that_was_changed_is_found_as_it_is_now(store: Store) -> None:
+    first = JobRow(job_id=f"job-{next(MINUTES)}", version=7, accepted_ms=NOW_MS, definition=b"first")
+    changed = replace(
+        first,
+        version=9,
+        definition=b"second",
+        state=JobState.PAUSED,
+        reason="the disk is full",
+        since_ms=NOW_MS + 5,
+        defined_ms=NOW_MS + 4,
+        cancelled=8,
+    )
+    shard = shard_of(first.job_id, SHARDS)
+    for written in (first, changed, first):
+        await store.save_jobs(shard, [written])
+    assert await store.find_jobs(shard, [first.job_id]) == {first.job_id: changed}
+
+
+async def test_changes_are_read_by_the_time_until_which_they_count(store: Store, shard: int) -> None:
+    noon_ms = NOW_MS // DAY_MS * DAY_MS + DAY_MS // 2
+    changes = [
+        Change(job_id=f"job-{n}", version=n, since_ms=3, until_ms=until_ms, cancels=n == 1, reason="why")
+        for n, until_ms in enumerate((noon_ms - 1, noon_ms, noon_ms + DAY_MS, noon_ms + 3 * DAY_MS))
+    ]
+    await store.save_changes(shard, changes)
+    assert await store.read_changes(shard, noon_ms, noon_ms + 3 * DAY_MS) == changes[1:3]
+    assert await store.read_changes(shard + 1, noon_ms, noon_ms + 1) == []
+    await store.delete_changes(noon_ms // DAY_MS, shard)
+    assert await store.read_changes(shard, noon_ms - DAY_MS, noon_ms + 4 * DAY_MS) == changes[2:]
 
 
 async def test_what_the_ledger_alone_knows_is_no_job(store: Store) -> None:

@@ -1,0 +1,117 @@
+"""The commands that ask something of jobs that there are: from options to calls of the client."""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dueline.errors import InvalidJob
+from producers.cli import main
+
+
+class Recorder:
+    """A client that writes down its calls."""
+
+    calls: ClassVar[list[tuple[Any, ...]]] = []
+
+    def __init__(self, bootstrap: str) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, timeout: self.calls.append((name, *arguments))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture(autouse=True)
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    monkeypatch.setattr("producers.cli.control.Client", Recorder)
+    monkeypatch.setattr(Recorder, "calls", [])
+    return Recorder.calls
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "method"),
+    [("cancel", "cancel"), ("pause", "pause"), ("resume", "resume"), ("run-now", "run_now")],
+)
+def test_several_jobs_may_be_named(calls: list[tuple[Any, ...]], command: str, method: str) -> None:
+    result = run(command, "a", "b", "--note", "why")
+    assert result.exit_code == 0, result.output
+    assert calls == [(method, "a", "why"), (method, "b", "why")]
+    assert [line.split()[0] for line in result.output.splitlines()] == ["a", "b"]
+
+
+def test_a_dry_run_does_nothing(calls: list[tuple[Any, ...]]) -> None:
+    assert run("cancel", "a", "--dry-run").output == "a\n"
+    assert not calls
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "--class", "http")])
+def test_either_ids_or_a_description(calls: list[tuple[Any, ...]], arguments: tuple[str, ...]) -> None:
+    result = run("cancel", *arguments)
+    assert result.exit_code == 2
+    assert "which jobs?" in result.output
+    assert not calls
+
+
+def test_a_change_names_what_is_new_and_nothing_else(calls: list[tuple[Any, ...]]) -> None:
+    options = (
+        "--priority",
+        "low",
+        "--timeout",
+        "2m",
+        "--every",
+        "30s",
+        "--retries",
+        "2",
+        "--overlap",
+        "skip",
+    )
+    result = run("change", "job", *options, "--", "/opt/report", "--brief")
+    assert result.exit_code == 0, result.output
+    ((method, job_id, fields, note),) = calls
+    assert (method, job_id, note) == ("change", "job", "")
+    retry = fields.pop("retry")
+    assert fields == {
+        "executor_class": "command",
+        "params": {"argv": ["/opt/report", "--brief"]},
+        "priority": "low",
+        "timeout_s": 120.0,
+        "triggers": [{"every_s": 30.0}],
+        "overlap": "skip",
+    }
+    assert retry["max_attempts"] == 3
+
+
+def test_a_change_of_nothing_is_refused(calls: list[tuple[Any, ...]]) -> None:
+    result = run("change", "job")
+    assert (result.exit_code, "what is to change?" in result.output) == (2, True)
+
+
+def test_a_backfill_has_a_span(calls: list[tuple[Any, ...]]) -> None:
+    span = ("--start", "2030-01-01T00:00Z", "--end", "2030-01-02T00:00Z")
+    result = run("backfill", "job", *span)
+    assert result.exit_code == 0, result.output
+    start, end = datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC)
+    assert calls == [("backfill", "job", start, end, "")]
+
+
+def test_what_the_client_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, timeout: float) -> None:
+        raise InvalidJob("fields.priorty", "is not known; did you mean priority?")
+
+    monkeypatch.setattr(Recorder, "change", refuse, raising=False)
+    result = run("change", "job", "--priority", "low")
+    assert (result.exit_code, result.output) == (
+        1,
+        "dueline: fields.priorty: is not known; did you mean priority?\n",
+    )
