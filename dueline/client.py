@@ -26,8 +26,16 @@ from datetime import datetime
 from time import monotonic, sleep
 from typing import Any, Generic, Self, TypeVar
 
+from dueline.calendars import Calendar
 from dueline.clock import Clock, SystemClock, to_ms
-from dueline.codec import SUBMISSION_LENGTH_MAX, encode, encode_control_command, job_fields, require_job_id
+from dueline.codec import (
+    SUBMISSION_LENGTH_MAX,
+    encode,
+    encode_calendar,
+    encode_control_command,
+    job_fields,
+    require_job_id,
+)
 from dueline.commands import Action, ControlCommand
 from dueline.delivery import DELIVERY_MAX_S, Batch, Delivery, Flow, Waker
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
@@ -127,6 +135,15 @@ class _Submitting(Generic[Id, Ids, Done]):
         result: Ids = self._drive(self._submit_many(jobs, timeout))
         return result
 
+    def submit_calendar(self, calendar: Calendar, *, timeout: float = TIMEOUT_S) -> Done:
+        """Dates that jobs may leave out, by the calendar's name (`Cron(..., excluding=("holidays-de",))`).
+
+        The same name again replaces them; schedulers heed that within ten seconds. Submit it before the jobs that name it.
+        """
+        record = (calendar.name, encode_calendar(calendar))
+        result: Done = self._drive(self._send(record, timeout))
+        return result
+
     def cancel(self, job_id: str, note: str = "", *, timeout: float = TIMEOUT_S) -> Done:
         """No run of the job starts any more, and what runs is ended: SIGTERM, 2 seconds, SIGKILL."""
         return self._command(ControlCommand(job_id=job_id, action=Action.CANCEL, note=note), timeout)
@@ -172,12 +189,12 @@ class _Submitting(Generic[Id, Ids, Done]):
         raise NotImplementedError
 
     def _command(self, command: ControlCommand, timeout: float) -> Done:
-        result: Done = self._drive(self._send_command(command, timeout))
+        require_job_id("id", command.job_id)
+        result: Done = self._drive(self._send((command.job_id, encode_control_command(command)), timeout))
         return result
 
-    def _send_command(self, command: ControlCommand, timeout: float) -> Flow:
-        require_job_id("id", command.job_id)
-        yield from self._deliver((command.job_id, encode_control_command(command)), _deadline(timeout))
+    def _send(self, record: tuple[str, bytes], timeout: float) -> Flow:
+        yield from self._deliver(record, _deadline(timeout))
 
     def _submit_one(self, job: Job, timeout: float) -> Flow:
         deadline = _deadline(timeout)

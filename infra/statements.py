@@ -47,6 +47,10 @@ class Statement(StrEnum):
     #: A day whose rows have been emitted, whole.
     DELETE_CHANGES = "DELETE FROM changes WHERE day = ? AND shard = ?"
 
+    #: A calendar, by its record's offset + 1 as the write timestamp.
+    SAVE_CALENDAR = "INSERT INTO calendars (name, calendar) VALUES (?, ?) USING TIMESTAMP ?"
+    READ_CALENDARS = "SELECT calendar FROM calendars"
+
     # -- scheduler: the shard row ----------------------------------------------------------------------------------
 
     READ_SHARD = """
@@ -103,6 +107,7 @@ class Statement(StrEnum):
     VIEW_ATTEMPTS = "SELECT event FROM runs WHERE minute = ? AND shard = ? AND run_id = ?"
     #: The due times of a recurring job in a period, latest first, before a due time.
     VIEW_HISTORY = "SELECT due_ms FROM history WHERE job_id = ? AND period = ? AND due_ms < ? LIMIT ?"
+    VIEW_CALENDARS = "SELECT calendar FROM calendars"
     #: The processes of a role.
     VIEW_EXECUTORS = """
         SELECT executor, host, pid, started_ms, at_ms, slots, running, classes, alive FROM executors WHERE role = ?"""

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import stamina
 
 from dueline.address import BUCKET_MS, bucket_of, minute_of, shard_of
-from dueline.codec import decode_run_event
+from dueline.calendars import Calendar
+from dueline.codec import decode_run_event, decode_submission, encode_calendar
 from dueline.errors import OwnershipLost
 from dueline.job import Priority
 from dueline.runs import Heartbeat, OwnerStarted, RunEvent
@@ -183,6 +184,21 @@ class Store:
             return None
         last = decode_run_event(rows[-1].event)
         return last.attempt, last.run_state
+
+    async def save_calendar(self, offset: int, calendar: Calendar) -> None:
+        """Make a calendar durable. Persists."""
+        values = (calendar.name, encode_calendar(calendar), offset + 1)
+        await persist("a calendar", lambda: self._session.run(Statement.SAVE_CALENDAR, *values))
+
+    async def read_calendars(self, *, persistently: bool = True) -> Mapping[str, Calendar]:
+        """All calendars, by name. Persists, unless told not to."""
+
+        async def read() -> Sequence[Any]:
+            return await self._session.run(Statement.READ_CALENDARS)
+
+        rows = await (persist("the calendars", read) if persistently else read())
+        found = [decode_submission(row.calendar) for row in rows]
+        return {calendar.name: calendar for calendar in found if isinstance(calendar, Calendar)}
 
     # -- the shard row ---------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ is the time of its pause, so that what was missed meanwhile is for its policy to
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from dueline.calendars import Calendars
 from dueline.codec import encode_job
 from dueline.commands import Action, ControlCommand
 from dueline.errors import InvalidJob
@@ -37,14 +38,14 @@ ON_ITS_WAY_MS = 15 * 60_000
 Latest = Mapping[str, tuple[int, RunState] | None]
 
 
-def changed(known: JobRow, job: Job, record: Stamped) -> tuple[JobRow, list[Change]]:
+def changed(known: JobRow, job: Job, record: Stamped, calendars: Calendars) -> tuple[JobRow, list[Change]]:
     """The job with another definition. Raises InvalidJob if that is never due from now on."""
     stamp_ms = record.stamp_ms
     # The same triggers go on as they are: an interval without a start keeps its beat.
     keeps = job.triggers and same_job(known, job).triggers == definition_of(known).triggers
     anchor_ms = known.anchor_ms if keeps else stamp_ms
     job = _normal(known, job, anchor_ms)
-    require_due_since(job, stamp_ms)
+    require_due_since(job, stamp_ms, calendars)
     revived = known.state is JobState.CANCELLED
     row = replace(
         known,
@@ -63,10 +64,12 @@ def same_job(known: JobRow, job: Job) -> Job:
     return _normal(known, job, known.anchor_ms)
 
 
-def obeyed(known: JobRow, command: ControlCommand, record: Stamped) -> tuple[JobRow, list[Change]] | None:
+def obeyed(
+    known: JobRow, command: ControlCommand, record: Stamped, calendars: Calendars
+) -> tuple[JobRow, list[Change]] | None:
     """The job as a command wants it; None if it is so already. Raises InvalidJob for what can't be."""
     if command.action is Action.CHANGE:
-        return _change(known, command, record)
+        return _change(known, command, record, calendars)
     state, stamp_ms = known.state, record.stamp_ms
     if command.action is Action.RESUME:
         if state is JobState.ACTIVE:
@@ -124,12 +127,14 @@ def is_left_out(attempt: tuple[int, RunState] | None) -> bool:
     return attempt is not None and attempt[1] in (RunState.SKIPPED, RunState.MISSED)
 
 
-def _change(known: JobRow, command: ControlCommand, record: Stamped) -> tuple[JobRow, list[Change]] | None:
+def _change(
+    known: JobRow, command: ControlCommand, record: Stamped, calendars: Calendars
+) -> tuple[JobRow, list[Change]] | None:
     _require_alive(known)
     job = changed_job(definition_of(known), command.fields)
     if encode_job(same_job(known, job)) == known.definition:
         return None
-    return changed(known, job, record)
+    return changed(known, job, record, calendars)
 
 
 def _normal(known: JobRow, job: Job, anchor_ms: int) -> Job:

@@ -23,7 +23,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from dueline.calendars import Calendars
 from dueline.codec import decode_ready_run, decode_submission
+from dueline.errors import InvalidJob
 from dueline.ids import parse_run_id
 from dueline.job import Job
 from dueline.policies import Missed
@@ -57,9 +59,10 @@ EMIT, VOID = Judged(True), Judged(False)
 class Judge:
     """The verdicts of one shard."""
 
-    def __init__(self, emitted: Collection[RunKey] = ()) -> None:
+    def __init__(self, emitted: Collection[RunKey] = (), calendars: Calendars | None = None) -> None:
         #: The runs that earlier owners have emitted beyond the cursor.
         self._emitted = emitted
+        self._calendars: Calendars = {} if calendars is None else calendars
         self._changes: defaultdict[str, list[Change]] = defaultdict(list)
         #: Jobs that records to come may change, with the offset of the last one.
         self._held: dict[str, int] = {}
@@ -130,7 +133,7 @@ class Judge:
     def _judge_recurring(self, row: ScheduledRun, definition: bytes, now_ms: int) -> Judged:
         job, run = _job(definition), decode_ready_run(row.run)
         events: list[RunEvent] = []
-        while run.key not in self._emitted and (why := _left_out(job, run, now_ms)) is not None:
+        while run.key not in self._emitted and (why := self._left_out(job, run, now_ms)) is not None:
             if events and self.is_void(run):
                 return Judged(False, tuple(events))
             if len(events) == LEFT_OUT_MAX:
@@ -142,6 +145,21 @@ class Judge:
         if events:
             return Judged(False, tuple(events), row_of(run, row.submission, definition))
         return Judged(True, following=self._following(row, run, job))
+
+    def _left_out(self, job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
+        """Why a due time is not run, if it isn't."""
+        if job.emit_ms(run.due_ms) > now_ms:
+            return None  # its time is still to come
+        if any(trigger.excluding for trigger in job.triggers):
+            try:
+                name = job.excluded_by(run.due_ms, self._calendars)
+            except (
+                InvalidJob
+            ):  # acceptance has found it, so this can't be; and a run too much does less harm than a stop
+                name = None
+            if name is not None:
+                return AttemptState.SKIPPED, f"it lies on a date of the calendar {name}"
+        return _missed(job, run, now_ms)
 
     def _following(self, row: ScheduledRun, run: ReadyRun, job: Job | None = None) -> ScheduledRun | None:
         """The row of the next run of its job, if it has one."""
@@ -161,8 +179,8 @@ def run_at(job: Job, run: ReadyRun, due_ms: int) -> ReadyRun:
     )
 
 
-def _left_out(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
-    """Why a due time is not run, if it isn't."""
+def _missed(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
+    """Why a due time that nobody could run in time is not run, if it isn't."""
     late_ms = now_ms - job.emit_ms(run.due_ms)
     if late_ms > IN_TIME_MS and (reason := run.expired(now_ms)) is not None:
         return AttemptState.MISSED, reason

@@ -13,8 +13,6 @@ from dueline.states import JobState
 
 #: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
 ON_ITS_WAY_MS = 60_000
-#: None are kept yet, so jobs that name one are refused.
-NO_CALENDARS: Calendars = {}
 
 
 def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> ScheduledRun:
@@ -41,14 +39,14 @@ def definition_of(row: JobRow) -> Job:
     return job
 
 
-def first_row(row: JobRow, job: Job, stamp_ms: int) -> ScheduledRun | None:
+def first_row(row: JobRow, job: Job, stamp_ms: int, calendars: Calendars) -> ScheduledRun | None:
     """The first run of a version of a job, which a record of this time has asked for; None if there is none.
 
-    Raises InvalidJob for a job that is never due.
+    Raises InvalidJob for a job that is never due, or leaves out the dates of a calendar that there is not.
     """
     if row.state is not JobState.ACTIVE:
         return None
-    due_ms = _first_due_ms(row, job)
+    due_ms = _first_due_ms(row, job, calendars)
     if due_ms is None:
         return None
     recurring = job.recurring or row.since_ms is not None
@@ -57,17 +55,21 @@ def first_row(row: JobRow, job: Job, stamp_ms: int) -> ScheduledRun | None:
     return row_of(run, row.version, row.definition if job.recurring else None)
 
 
-def _first_due_ms(row: JobRow, job: Job) -> int | None:
+def _first_due_ms(row: JobRow, job: Job, calendars: Calendars) -> int | None:
     if row.since_ms is not None:
         return job.next_ms(row.since_ms - 1)
     # What began while the submission was on its way is its first due time too; an old id brings no old due times.
     begin_ms = min(base_ms(row.job_id, row.accepted_ms), row.accepted_ms)
-    return job.first_ms(max(begin_ms, row.accepted_ms - ON_ITS_WAY_MS), NO_CALENDARS)
+    begin_ms = max(begin_ms, row.accepted_ms - ON_ITS_WAY_MS)
+    if any(trigger.excluding for trigger in job.triggers):
+        # It has to be due at some time; what a calendar leaves out before that ends in a record when its time has come.
+        job.first_ms(begin_ms, calendars)
+    return job.first_ms(begin_ms)
 
 
-def require_due_since(job: Job, since_ms: int) -> None:
+def require_due_since(job: Job, since_ms: int, calendars: Calendars) -> None:
     """Raises InvalidJob for a changed job that is never due from the change on."""
-    if job.first_ms(since_ms, NO_CALENDARS) < since_ms:
+    if job.first_ms(since_ms, calendars) < since_ms:
         raise InvalidJob(
             "trigger",
             "its only due time was before the change, and belongs to the job as it was; give a later one",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from dueline.address import SUBMISSIONS
+from dueline.calendars import Calendar
 from dueline.clock import Clock, from_ms
 from dueline.codec import decode_ready_run, decode_submission, encode_job
 from dueline.commands import Action, ControlCommand, RetryCommand
@@ -44,7 +45,8 @@ class Schedule:
         #: By their ids, in the order of acceptance.
         self.jobs: dict[str, JobRow] = {}
         self.rejected: list[Rejected] = []
-        self._judge = Judge()
+        self._calendars: dict[str, Calendar] = {}
+        self._judge = Judge(calendars=self._calendars)
         #: Rows that wait, with their numbers: they are counted as they come.
         self._waiting: list[tuple[int, int, ScheduledRun]] = []
         #: The runs of each job that have not ended: waiting, emitted, or performed.
@@ -65,9 +67,7 @@ class Schedule:
                 elif isinstance(submission, ControlCommand):
                     self._obey(submission, record)
                 else:
-                    raise InvalidJob(
-                        "submission", f"a TestPlatform does not take a {type(submission).__name__} yet"
-                    )
+                    self._calendars[submission.name] = submission
             except DuelineError as error:
                 at = from_ms(record.stamp_ms)
                 self.rejected.append(Rejected(job_id=key, reason=str(error), at=at))
@@ -138,7 +138,7 @@ class Schedule:
                 raise InvalidJob(
                     "id", f"job {job_id} exists with another definition; submit this one under a new id"
                 )
-            self._keep(*changed(known, job, record), record)
+            self._keep(*changed(known, job, record, self._calendars), record)
 
     def _retry(self, run: ReadyRun, record: _Record) -> None:
         run = replace(run, emit_ms=max(run.emit_ms, record.stamp_ms))
@@ -155,12 +155,12 @@ class Schedule:
             latest = {run_id: self._latest(*whose) for run_id, whose in dues.items()}
             for run in backfilled(known, latest, record):
                 self._put(row_of(run, record.offset, None))
-        elif (outcome := obeyed(known, command, record)) is not None:
+        elif (outcome := obeyed(known, command, record, self._calendars)) is not None:
             self._keep(*outcome, record)
 
     def _keep(self, row: JobRow, changes: list[Change], record: _Record) -> None:
         """A new version of a job, and what it puts into the schedule."""
-        first = first_row(row, definition_of(row), record.stamp_ms)
+        first = first_row(row, definition_of(row), record.stamp_ms, self._calendars)
         self.jobs[row.job_id] = row
         # Retries lie further ahead than a change tells; here nothing has to be forgotten.
         self._judge.learn(changes)

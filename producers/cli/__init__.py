@@ -2,6 +2,7 @@
 
     group.py     the command itself, its addresses and its errors
     submit.py    dueline submit
+    calendar.py  dueline calendar
     control.py   dueline cancel | pause | resume | run-now | change | backfill
     crontab.py   dueline crontab import
     look.py      dueline jobs | job | runs | output | executors | rejected

@@ -7,6 +7,7 @@ import click
 
 from dueline.errors import DuelineError
 from infra.settings import load_settings
+from producers.cli.calendar import calendar
 from producers.cli.control import backfill, cancel, change, pause, resume, run_now
 from producers.cli.crontab import crontab
 from producers.cli.look import executors, job, jobs, output, rejected, runs
@@ -63,7 +64,7 @@ def main(context: click.Context, kafka: str | None, cassandra: str | None) -> No
     context.obj = load_settings(**{name: address for name, address in given.items() if address})
 
 
-_SUBMITTING = (submit, crontab)
+_SUBMITTING = (submit, calendar, crontab)
 _LOOKING = (jobs, job, runs, output, executors, rejected)
 _CONTROLLING = (cancel, pause, resume, run_now, change, backfill)
 for command in (*_SUBMITTING, *_LOOKING, *_CONTROLLING, scheduler, ledger, executor):

@@ -40,6 +40,12 @@ _OPTIONS = (
     click.option(
         "--jitter", type=Duration(), help="Start up to this much later, against the herd (--every, --cron)."
     ),
+    click.option(
+        "--excluding",
+        metavar="CALENDAR",
+        multiple=True,
+        help="Not on the dates of this calendar (--every, --cron); see dueline calendar.",
+    ),
     click.option("--retries", type=int, help="Attempts after a failed one.  [else 0]"),
     click.option("--max-attempts", type=int, help="The same, the first attempt included."),
     click.option(
@@ -147,9 +153,11 @@ def _params(given: dict[str, Any]) -> dict[str, Any]:
 
 def _triggers(given: dict[str, Any]) -> Iterator[Trigger]:
     recurring: dict[str, Any] = {name: given[name] for name in ("start", "end", "jitter") if name in given}
+    if "excluding" in given:
+        recurring["excluding"] = tuple(given["excluding"])
     if recurring and not ("every" in given or "cron" in given):
         raise click.UsageError(
-            "--start, --end and --jitter are for --every or --cron; for one run give --at or --in"
+            "--start, --end, --jitter and --excluding are for --every or --cron; for one run give --at or --in"
         )
     if "time_zone" in given and "cron" not in given:
         raise click.UsageError("--time-zone is that of --cron; other times carry their offset")

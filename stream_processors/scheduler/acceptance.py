@@ -42,6 +42,7 @@ from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
 from dueline.scheduling.values import Change, JobRow, ScheduledRun
 from dueline.states import ENDS, AttemptState, JobState, RunState
 from infra.publisher import Record
+from stream_processors.scheduler.calendars import KnownCalendars
 from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class Asked:
     cancelled: list[JobRow] = field(default_factory=list)
     #: What ended without being emitted.
     events: list[RunEvent] = field(default_factory=list)
+    #: Calendars to keep, with the offsets of their records.
+    calendars: list[tuple[int, Calendar]] = field(default_factory=list)
     #: Passed on to another shard, or refused.
     records: list[Record] = field(default_factory=list)
 
@@ -102,10 +105,11 @@ class Known(Protocol):
 class Acceptance:
     """Reads the submissions of one shard, in order."""
 
-    def __init__(self, shard: int, shards: int, known: Known) -> None:
+    def __init__(self, shard: int, shards: int, known: Known, calendars: KnownCalendars) -> None:
         self._shard = shard
         self._shards = shards
         self._known = known
+        self._calendars = calendars
         #: Generated ids of before this time may have come before the first record that is read here, to an earlier owner.
         self._since_ms: int | None = None
         #: The jobs accepted or changed lately, oldest first, with the time until which they are remembered.
@@ -122,6 +126,8 @@ class Acceptance:
             self._forget(records[0].stamp_ms)
             self._extra = {job_id: offset for job_id, offset in self._extra.items() if offset >= satisfied}
         decoded = [(record, _decoded(record)) for record in records]
+        if names := {name for _, submission in decoded for name in _calendars_of(submission)}:
+            await self._calendars.require(names)
         found = await self._look_up(decoded)
         asked = Asked()
         for record, submission in decoded:
@@ -147,7 +153,7 @@ class Acceptance:
             elif isinstance(submission, ControlCommand):
                 self._read_command(record, submission, found, asked)
             elif isinstance(submission, Calendar):
-                raise InvalidJob("calendar", "this version of the scheduler does not keep calendars")
+                self._read_calendar(record, submission, asked)
             else:
                 raise submission
         except DuelineError as error:
@@ -211,9 +217,15 @@ class Acceptance:
                 raise InvalidJob(
                     "id", f"job {job_id} exists with another definition; submit this one under a new id"
                 )
-            row, changes = changed(known, job, record)
+            row, changes = changed(known, job, record, self._calendars)
             asked.changes += changes
             self._ask(record, row, asked)
+
+    def _read_calendar(self, record: Received, calendar: Calendar, asked: Asked) -> None:
+        if self._is_elsewhere(calendar.name):
+            asked.records.append(passed_on(record, calendar.name, record.value))
+        else:
+            asked.calendars.append((record.offset, calendar))
 
     def _accept(self, record: Received, job: Job, asked: Asked) -> None:
         job_id, accepted_ms = job.id or "", record.first_stamp_ms
@@ -225,7 +237,7 @@ class Acceptance:
 
     def _ask(self, record: Received, row: JobRow, asked: Asked, job: Job | None = None) -> None:
         """Ask for what a version of a job needs that the record has made."""
-        first = first_row(row, job or definition_of(row), record.stamp_ms)
+        first = first_row(row, job or definition_of(row), record.stamp_ms, self._calendars)
         if first is not None:
             asked.rows.append(first)
         if row.cancelled == record.offset:
@@ -268,7 +280,7 @@ class Acceptance:
             latest = {run_id: found.runs[run_id] for run_id in backfill_dues(known, command, record.stamp_ms)}
             runs = backfilled(known, latest, record)
             asked.rows += [row_of(run, record.offset, None) for run in runs]
-        elif (outcome := obeyed(known, command, record)) is not None:
+        elif (outcome := obeyed(known, command, record, self._calendars)) is not None:
             row, changes = outcome
             asked.changes += changes
             self._ask(record, row, asked)
@@ -324,6 +336,17 @@ class Acceptance:
     def _forget(self, stamp_ms: int) -> None:
         while self._recent and next(iter(self._recent.values()))[1] < stamp_ms:
             self._recent.popitem(last=False)
+
+
+def _calendars_of(submission: _Decoded) -> Iterable[str]:
+    """The calendars that a submission names."""
+    if isinstance(submission, Job):
+        return [name for trigger in submission.triggers for name in trigger.excluding]
+    if isinstance(submission, ControlCommand) and submission.fields:
+        triggers = [submission.fields.get("trigger"), *(submission.fields.get("triggers") or ())]
+        named = (trigger.get("excluding") for trigger in triggers if isinstance(trigger, Mapping))
+        return [name for names in named if isinstance(names, list) for name in names if isinstance(name, str)]
+    return ()
 
 
 def _decoded(record: Received) -> _Decoded:

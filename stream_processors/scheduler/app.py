@@ -1,12 +1,15 @@
 """The scheduler's process."""
 
+import asyncio
+
 from dueline.address import SUBMISSIONS
 from infra.cassandra import connect
 from infra.publisher import Placed
 from infra.settings import Settings
 from infra.store import Store
-from stream_processors.partitions import PartitionedApp
+from stream_processors.partitions import PartitionedApp, report_failure
 from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.calendars import KeptCalendars
 from stream_processors.scheduler.shard import Shard
 
 
@@ -21,8 +24,13 @@ class Scheduler(PartitionedApp):
     async def open(self) -> None:
         self._store = Store(await connect(self.settings), self.settings.partitions)
         self._clock = BrokerClock()
+        self._calendars = KeptCalendars(self._store)
+        self._fresh = asyncio.create_task(self._calendars.keep_fresh())
+        report_failure(self._fresh, self.fail)
 
     async def close(self) -> None:
+        if hasattr(self, "_fresh"):
+            self._fresh.cancel()
         if hasattr(self, "_store"):  # it may never have connected
             await self._store.close()
 
@@ -34,6 +42,7 @@ class Scheduler(PartitionedApp):
             store=self._store,
             publisher=self.publisher,
             clock=self._clock,
+            calendars=self._calendars,
             failed=self.fail,
         )
 

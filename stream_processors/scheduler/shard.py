@@ -26,6 +26,7 @@ from infra.store import DAY, ShardRow, Store, persist
 from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.calendars import KeptCalendars
 from stream_processors.scheduler.received import Received, changed_id
 from stream_processors.scheduler.wheel import Wheel
 
@@ -60,6 +61,7 @@ class Shard(Worker):
         store: Store,
         publisher: Publisher,
         clock: BrokerClock,
+        calendars: KeptCalendars,
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__(partition)
@@ -68,6 +70,7 @@ class Shard(Worker):
         self._store = store
         self._publisher = publisher
         self._clock = clock
+        self._calendars = calendars
         self._failed = failed
         self._row: ShardRow
         self._wheel: Wheel | None = None
@@ -99,7 +102,8 @@ class Shard(Worker):
             # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
             await asyncio.sleep(STORE_TRUSTED_S)
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
-        self._judge = Judge(emitted)
+        await self._calendars.refresh()
+        self._judge = Judge(emitted, self._calendars)
         self._judge.hold(await answered(lambda: self._changing_since(self._row.submissions)))
         self._changes_until_ms = self._row.cursor_ms
         await self._learn_changes(now_ms + READ_AHEAD_MS)
@@ -114,7 +118,7 @@ class Shard(Worker):
             progress=self._turn_now.set,
             failed=self._failed,
         )
-        self._acceptance = Acceptance(self.partition, self._settings.partitions, self._store)
+        self._acceptance = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
         for loop in (
             self._keep_stored(self._wheel),
             self._keep_read(self._wheel),
@@ -155,6 +159,7 @@ class Shard(Worker):
         rows = [row for row in asked.rows if not wheel.is_late(row)]
         await self._store.save_rows(self.partition, rows)
         await self._store.save_jobs(self.partition, asked.jobs)
+        await self._calendars.keep(asked.calendars)
         records = asked.records + [self._record(event) for event in asked.events]
         if asked.cancelled:
             records += await self._orders(asked.cancelled, wheel)

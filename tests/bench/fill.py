@@ -51,7 +51,7 @@ def add_waiting(rows: Rows, job: Job) -> None:
     made_ms = generated_at_ms(job.id)
     job = job.anchored(made_ms)
     row = JobRow(job_id=job.id or "", version=0, accepted_ms=made_ms, definition=encode_job(job))
-    first = first_row(row, job, made_ms)
+    first = first_row(row, job, made_ms, {})
     assert first is not None
     rows.jobs.append(row)
     rows.schedule.append(first)

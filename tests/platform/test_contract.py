@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from dueline import Cron, Every, InvalidJob, Job, Once, Retry
+from dueline import Calendar, Cron, Every, InvalidJob, Job, Once, Retry
 from dueline.clock import from_ms, to_ms
 from dueline.ids import generated_at_ms
 from dueline.states import AttemptState, JobState, RunState
@@ -311,3 +311,16 @@ def test_a_failure_of_a_kind_that_its_job_gives_up_on_is_the_last(system: System
     (run,) = system.ended(system.client.submit("contract-raise", retry=retry))
     assert run.state is RunState.FAILED
     assert len(run.attempts) == 1
+
+
+def test_a_job_leaves_out_the_dates_of_its_calendar(system: System) -> None:
+    name = named()  # of both, so that they are in one shard and come in order
+    today = system.now().date()
+    system.client.submit_calendar(Calendar(name, [today, today + timedelta(days=1)], "UTC"))
+    every = Every(timedelta(days=2), start=system.now() + SECOND, excluding=(name,))
+    system.client.submit("contract-tell", id=name, trigger=every)
+    run, *_ = system.ended(name)
+    assert (run.state, run.last.reason) == (
+        RunState.SKIPPED,
+        f"it lies on a date of the calendar {name}",
+    )

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dueline.address import REJECTED, SUBMISSIONS, shard_of
+from dueline.calendars import Calendar
 from dueline.codec import (
     SUBMISSION_LENGTH_MAX,
     decode_ready_run,
@@ -33,6 +34,7 @@ from dueline.triggers import Every, Once
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.rejects import CUT, PLACE, REASON
 from stream_processors.scheduler.acceptance import REMEMBERED_MS, Acceptance, Asked
+from stream_processors.scheduler.calendars import KnownCalendars
 from stream_processors.scheduler.received import FIRST_PLACE, FIRST_STAMP, PASSED_ON_WITHIN_MS, Received
 
 SHARDS = 4
@@ -70,6 +72,13 @@ class Memory:
                 self.jobs[row.job_id] = row
 
 
+class NoCalendars(dict[str, Calendar], KnownCalendars):
+    """Calendars that nobody adds to."""
+
+    async def require(self, names: Collection[str]) -> None:
+        pass
+
+
 def received(value: bytes | None, offset: int = 7, **fields: Any) -> Received:
     return Received(**{"partition": 0, "stamp_ms": NOW_MS, "key": None} | fields, offset=offset, value=value)
 
@@ -85,13 +94,13 @@ def asked(*records: Received, known: Memory | None = None) -> Asked:
 async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None = None) -> Asked:
     """What all batches ask for, each read when what the one before asked for is stored, and satisfied where it has to be."""
     total, known = Asked(), known or Memory()
-    acceptance = Acceptance(0, SHARDS, known)
+    acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
     for batch in batches:
         left, satisfied = list(batch), 0
         while left:
             found = await acceptance.read(left, satisfied)
             known.store(found.jobs)
-            for name in ("rows", "jobs", "changes", "cancelled", "events", "records"):
+            for name in ("rows", "jobs", "changes", "cancelled", "events", "calendars", "records"):
                 getattr(total, name).extend(getattr(found, name))
             left = [record for record in left if record.offset >= found.end]
             satisfied = left[0].offset if left else 0
@@ -220,12 +229,37 @@ def test_another_definition_is_refused_if_the_caller_asks_for_that() -> None:
     assert "exists with another definition" in refusal(replace(found, rows=[]))[0]
 
 
-def test_a_job_that_excludes_a_calendar_that_is_not_kept_is_refused() -> None:
+def test_a_job_that_excludes_a_calendar_that_there_is_not_is_refused() -> None:
     """Rather than run on its dates."""
     found = asked(received(submission(trigger={"cron": "@daily", "excluding": ["holidays-de"]})))
     assert "there is no calendar 'holidays-de'" in refusal(found)[0]
-    calendar = b'{"calendar": "holidays-de", "dates": ["2030-12-25"]}'
-    assert "does not keep calendars" in refusal(asked(received(calendar)))[0]
+
+
+def test_a_calendar_is_kept_by_the_shard_of_its_name() -> None:
+    here = asked(received(b'{"calendar": "%s", "dates": ["2030-12-25"]}' % NAME.encode()))
+    assert here.calendars == [(7, Calendar(NAME, [date(2030, 12, 25)]))]
+    assert not here.records
+    there = asked(received(b'{"calendar": "%s", "dates": []}' % ELSEWHERE.encode()))
+    assert [(r.topic, r.key) for r in there.records] == [(SUBMISSIONS, ELSEWHERE.encode())]
+    assert not there.calendars
+
+
+def test_the_calendars_that_a_batch_names_are_looked_for_once() -> None:
+    calendars = NoCalendars({})
+    named: list[set[str]] = []
+
+    async def require(names: Collection[str]) -> None:
+        named.append(set(names))
+        calendars["holidays-de"] = Calendar("holidays-de", [])
+
+    calendars.require = require  # type: ignore[method-assign]
+    trigger = {"cron": "@daily", "excluding": ["holidays-de"]}
+    records = [received(submission(trigger=trigger), 7), received(submission(NAMES[1]), 8)]
+    change = {"action": "change", "id": NAMES[2], "fields": {"trigger": {"every_s": 1, "excluding": ["b"]}}}
+    records.append(received(json.dumps(change).encode(), 9))
+    found = asyncio.run(Acceptance(0, SHARDS, Memory(), calendars).read(records))
+    assert named == [{"holidays-de", "b"}]
+    assert len(found.rows) == 2
 
 
 def test_a_job_is_recognised_however_long_ago_it_came() -> None:
@@ -233,7 +267,7 @@ def test_a_job_is_recognised_however_long_ago_it_came() -> None:
 
     async def work() -> list[Asked]:
         known = Memory()
-        acceptance = Acceptance(0, SHARDS, known)
+        acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
         first = await acceptance.read([received(submission(), 1)])
         known.store(first.jobs)
         late_ms = NOW_MS + REMEMBERED_MS + 1
@@ -247,7 +281,7 @@ def test_a_job_is_recognised_however_long_ago_it_came() -> None:
 def test_ids_of_now_are_not_looked_up_and_older_ones_are() -> None:
     async def work() -> list[str]:
         known = Memory()
-        acceptance = Acceptance(0, SHARDS, known)
+        acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
         await acceptance.read([received(submission(NAMES[1]), 1)])
         known.asked_for.clear()
         now_ms = NOW_MS + 10 * REMEMBERED_MS
@@ -274,7 +308,7 @@ def test_a_job_of_another_shard_is_passed_on_and_accepted_there_as_of_its_first_
     there = received(
         passed.value, 99, key=passed.key, partition=1, stamp_ms=NOW_MS + 5000, headers=passed.headers
     )
-    run = once(asyncio.run(Acceptance(1, SHARDS, Memory()).read([there])))
+    run = once(asyncio.run(Acceptance(1, SHARDS, Memory(), NoCalendars({})).read([there])))
     assert (run.job_id, run.due_ms, run.emit_ms, run.version) == (ELSEWHERE, NOW_MS, NOW_MS + 5000, 99)
 
 

@@ -23,7 +23,15 @@ from dueline.states import AttemptState
 from dueline.triggers import Every
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.received import Received, changed_id
-from tests.stream_processors.test_acceptance import NAME, NOW_MS, SHARDS, Memory, received, submission
+from tests.stream_processors.test_acceptance import (
+    NAME,
+    NOW_MS,
+    SHARDS,
+    Memory,
+    NoCalendars,
+    received,
+    submission,
+)
 
 MINUTE_MS = 60_000
 #: Due every minute, or every three, and all that was missed is run.
@@ -72,7 +80,7 @@ class World:
         self.judge.learn(self.changes)
         unread = ((changed_id(r.key, r.value or b""), r.offset) for r in self.log[self.read :])
         self.judge.hold({job_id: offset for job_id, offset in unread if job_id})
-        self.acceptance = Acceptance(0, SHARDS, self.known)
+        self.acceptance = Acceptance(0, SHARDS, self.known, NoCalendars({}))
         self.late: list[ScheduledRun] = []
         self.done: set[Position] = set()
 

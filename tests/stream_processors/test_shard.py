@@ -63,6 +63,7 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
         store=cast(Store, schedule),
         publisher=cast(Any, None),
         clock=BrokerClock(ManualClock()),
+        calendars=cast(Any, None),
         failed=lambda error: pytest.fail(repr(error)),
     )
     shard._judge = Judge()
