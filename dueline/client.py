@@ -39,7 +39,7 @@ from dueline.codec import (
 from dueline.commands import Action, ControlCommand
 from dueline.delivery import DELIVERY_MAX_S, Batch, Delivery, Flow, Waker
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
-from dueline.ids import IdGenerator
+from dueline.ids import IdGenerator, parse_run_id
 from dueline.job import CATCH_UP_MAX_S, TIMEOUT_MAX_S, Job, Priority
 from dueline.json_form import changed_job, one_of, priority_from_text
 from dueline.policies import IfExists, Missed, Overlap, Retry
@@ -177,6 +177,17 @@ class _Submitting(Generic[Id, Ids, Done]):
         """The job's due times of a span, both ends included, are run as far as they were left out or lie before its time."""
         command = ControlCommand(
             job_id=job_id, action=Action.BACKFILL, note=note, start_ms=to_ms(start), end_ms=to_ms(end)
+        )
+        return self._command(command, timeout)
+
+    def retry(self, run_id: str, note: str = "", *, timeout: float = TIMEOUT_S) -> Done:
+        """A run that has ended without success is performed again, as its next attempt, by the job's present definition."""
+        try:
+            job_id, due_ms = parse_run_id(run_id)
+        except ValueError as error:
+            raise InvalidJob("run", str(error)) from error
+        command = ControlCommand(
+            job_id=job_id, action=Action.RETRY, note=note, start_ms=due_ms, end_ms=due_ms
         )
         return self._command(command, timeout)
 

@@ -37,6 +37,8 @@ class Action(StrEnum):
     CHANGE = "change"
     #: The due times of a span that have no run, or one that was left out, are run.
     BACKFILL = "backfill"
+    #: A run that has ended without success is performed again.
+    RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class ControlCommand:
     note: str = ""
     #: Of a change: the new values, as in the JSON form of a job; None for one stands for its default.
     fields: Mapping[str, Any] = field(default_factory=dict)
-    #: Of a backfill: the first and the last due time, in ms.
+    #: Of a backfill: the first and the last due time, in ms; of a retry, both are that of the run.
     start_ms: int | None = None
     end_ms: int | None = None
 
@@ -59,8 +61,11 @@ class ControlCommand:
         if bool(self.fields) is not (self.action is Action.CHANGE):
             raise InvalidJob("fields", "a change, and nothing else, has fields: the new values by name")
         span = (self.start_ms, self.end_ms)
-        if (None not in span) is not (self.action is Action.BACKFILL) or span.count(None) == 1:
+        has_span = self.action in (Action.BACKFILL, Action.RETRY)
+        if (None not in span) is not has_span or span.count(None) == 1:
             raise InvalidJob("start", "a backfill, and nothing else, has a start and an end")
+        if self.action is Action.RETRY and self.start_ms != self.end_ms:
+            raise InvalidJob("run", "a retry is of one run, which is named by its id")
         if self.start_ms is not None and self.end_ms is not None and self.end_ms < self.start_ms:
             raise InvalidJob("end", "the end is before the start")
 

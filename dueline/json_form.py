@@ -12,6 +12,7 @@ list of names of calendars. A calendar is a submission of its own:
 And so is what is asked of a job that there is, by its id:
 
     {"action": "pause", "id": "nightly-report", "note": "the disk is full"}
+    {"action": "retry", "run": "nightly-report@1893459600000"}
     {"action": "change", "id": "nightly-report", "fields": {"priority": "low"}}
     {"action": "backfill", "id": "nightly-report", "start": "2030-01-01T00:00Z", "end": "2030-01-31T00:00Z"}
 """
@@ -27,6 +28,7 @@ from dueline.calendars import Calendar
 from dueline.clock import to_ms
 from dueline.commands import Action, ControlCommand
 from dueline.errors import InvalidJob
+from dueline.ids import parse_run_id
 from dueline.job import Job, Priority
 from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.triggers import Cron, Every, Once, Trigger
@@ -51,7 +53,7 @@ _JOB_FIELDS = (
     "if_exists",
 )
 _KINDS: Mapping[str, type[StrEnum]] = {"missed": Missed, "overlap": Overlap, "if_exists": IfExists}
-_COMMAND_FIELDS = ("action", "id", "note", "fields", "start", "end")
+_COMMAND_FIELDS = ("action", "id", "run", "note", "fields", "start", "end")
 _RETRY_FIELDS = tuple(field.name for field in fields(Retry))
 _TRIGGER_FIELDS = {
     "at": ("at",),
@@ -125,8 +127,17 @@ def command_from_json(source: object) -> ControlCommand:
     start_ms, end_ms = (
         to_ms(_moment(name, given[name])) if name in given else None for name in ("start", "end")
     )
+    job_id = given.get("id", "")
+    if ("run" in given) is not (action is Action.RETRY):
+        raise InvalidJob("run", "a retry, and nothing else, names a run")
+    if "run" in given:
+        try:
+            job_id, start_ms = parse_run_id(given["run"])
+        except (ValueError, AttributeError) as error:
+            raise InvalidJob("run", str(error)) from error
+        end_ms = start_ms
     return ControlCommand(
-        job_id=given.get("id", ""),
+        job_id=job_id,
         action=Action(action),
         note=given.get("note", ""),
         fields=fields_given,

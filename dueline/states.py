@@ -84,6 +84,9 @@ TRANSITIONS: dict[RunState, set[RunState]] = {
 
 ENDS: frozenset[RunState] = frozenset(RunState) - TRANSITIONS.keys()
 
+#: The ends of runs that were performed without success, and may be performed again if somebody asks for that.
+FAILURES: frozenset[RunState] = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.CRASHED})
+
 
 def run_state_after(attempt: AttemptState, retry_follows: bool) -> RunState:
     """The state of a run whose latest attempt stands like this."""

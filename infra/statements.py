@@ -79,6 +79,8 @@ class Statement(StrEnum):
         UPDATE jobs USING TIMESTAMP ? SET last_run = ? WHERE bucket = ? AND shard = ? AND job_id = ?"""
     #: That a recurring job has attempts for a due time.
     SAVE_HISTORY = "INSERT INTO history (job_id, period, due_ms) VALUES (?, ?, ?)"
+    #: That a run has ended without success.
+    SAVE_FAILURE = "INSERT INTO failures (day, shard, ended_ms, run_id) VALUES (?, ?, ?, ?)"
     #: Who owns a shard's runs, by the offset of its OwnerStarted + 1 as the write timestamp.
     SAVE_OWNER = "INSERT INTO owners (shard, epoch, executor) VALUES (?, ?, ?) USING TIMESTAMP ?"
     FIND_OWNER = "SELECT epoch FROM owners WHERE shard = ?"
@@ -107,7 +109,10 @@ class Statement(StrEnum):
     VIEW_ATTEMPTS = "SELECT event FROM runs WHERE minute = ? AND shard = ? AND run_id = ?"
     #: The due times of a recurring job in a period, latest first, before a due time.
     VIEW_HISTORY = "SELECT due_ms FROM history WHERE job_id = ? AND period = ? AND due_ms < ? LIMIT ?"
-    VIEW_CALENDARS = "SELECT calendar FROM calendars"
+    #: The runs of a day that ended without success, latest first, before a place in that order.
+    VIEW_FAILURES = """
+        SELECT ended_ms, run_id FROM failures
+        WHERE day = ? AND shard = ? AND (ended_ms, run_id) < (?, ?) LIMIT ?"""
     #: The processes of a role.
     VIEW_EXECUTORS = """
         SELECT executor, host, pid, started_ms, at_ms, slots, running, classes, alive FROM executors WHERE role = ?"""

@@ -21,7 +21,7 @@ from dueline.errors import OwnershipLost
 from dueline.job import Priority
 from dueline.runs import Heartbeat, OwnerStarted, RunEvent
 from dueline.scheduling.values import Change, JobRow, Position, ScheduledRun
-from dueline.states import AttemptState, JobState, RunState
+from dueline.states import FAILURES, AttemptState, JobState, RunState
 from infra.cassandra import PASSING, Call, Session, together
 from infra.statements import Statement
 
@@ -255,6 +255,7 @@ class Store:
         # The rows of one number, a minute of `runs` or a bucket of `jobs`, share their partition key, and so a mutation.
         runs: defaultdict[int, list[Call]] = defaultdict(list)
         jobs: defaultdict[int, dict[str, Call]] = defaultdict(dict)
+        failures: defaultdict[int, list[Call]] = defaultdict(list)
         history: list[list[Call]] = []
         for offset, event, record in told:
             run, minute, bucket = event.run_id, minute_of(event.due_ms), bucket_of(event.job_id)
@@ -268,10 +269,14 @@ class Store:
                     Statement.SAVE_LAST_RUN,
                     (age, record, bucket, shard, event.job_id),
                 )
+            if event.run_state in FAILURES:
+                ended_ms = event.ended_ms or event.at_ms
+                day = ended_ms // DAY_MS
+                failures[day].append((Statement.SAVE_FAILURE, (day, shard, ended_ms, run)))
             if event.recurring:
                 history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
         writes = [[*runs[home], *jobs[home].values()] for home in runs.keys() | jobs.keys()]
-        await persist("run events", lambda: self._write([*writes, *history]))
+        await persist("run events", lambda: self._write([*writes, *failures.values(), *history]))
 
     async def save_owner(self, offset: int, started: OwnerStarted) -> None:
         """Record who owns a shard's runs. Persists."""

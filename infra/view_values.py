@@ -63,6 +63,15 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """A part of the listing of failed runs."""
+
+    runs: tuple[RunView, ...]
+    #: The run to continue before; None at the end.
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
     """The run of a job that was last heard of."""
 

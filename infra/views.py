@@ -20,7 +20,7 @@ from dueline.errors import NotFound, Unavailable
 from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
 from dueline.job import Job
 from dueline.runs import Heartbeat, RunEvent
-from dueline.states import JobState
+from dueline.states import FAILURES, JobState
 from infra.settings import Settings
 from infra.statements import Statement
 from infra.view_values import (
@@ -28,6 +28,7 @@ from infra.view_values import (
     JobPage,
     JobView,
     LastRun,
+    RunPage,
     RunView,
     job_state,
     lateness_ms,
@@ -41,7 +42,7 @@ try:
     from cassandra.cluster import NoHostAvailable
 
     from infra.cassandra import Session, connect
-    from infra.store import DAY, PERIOD
+    from infra.store import DAY, DAY_MS, PERIOD
 except ModuleNotFoundError as error:
     raise Unavailable(
         f"views need the package {error.name}, which is not installed here: pip install 'dueline[platform]'"
@@ -54,7 +55,10 @@ SCAN_S = 5.0
 #: Later than any job's place in a listing, and than any due time: the last minute that fits into a bucket's number.
 END_MS = 2**31 * BUCKET_MS - 1
 
-#: Where a job stands in a listing: when it came, and its id.
+#: As long as the table of failures keeps its rows.
+FAILURES_KEPT_DAYS = 30
+
+#: Where a job stands in a listing: when it came, and its id; or a failed run: when it ended, and its id.
 Place = tuple[int, str]
 
 
@@ -126,6 +130,21 @@ class Views:
                 f"job {job_id} has no runs: it is {view.state}{view.reason and f' ({view.reason})'}"
             )
         return tuple(await asyncio.gather(*(self._run(job_id, due_ms) for due_ms in dues[:limit])))
+
+    async def failed(self, limit: int, *, before: str | None = None) -> RunPage:
+        """The runs that ended without success in the last thirty days and stand so, the latest end first.
+
+        `before`: only those behind this run in that order, which has to be one of them.
+        """
+        now_ms = self._clock.now_ms()
+        place = (END_MS, "") if before is None else (await self._failed_at(before), before)
+        found: list[RunView] = []
+        for day in range(min(place[0], now_ms) // DAY_MS, now_ms // DAY_MS - FAILURES_KEPT_DAYS - 1, -1):
+            async for run in self._failed_on(day, place):
+                if len(found) == limit:
+                    return RunPage(runs=tuple(found), before=found[-1].run_id)
+                found.append(run)
+        return RunPage(runs=tuple(found))
 
     async def executors(self, role: str = "executor") -> tuple[Heartbeat, ...]:
         """The latest heartbeat of each process of a role within a week, the latest first."""
@@ -222,6 +241,31 @@ class Views:
         return run_view(
             job_id, due_ms, [_attempt(decode_run_event(row.event)) for row in rows], self._clock.now_ms()
         )
+
+    async def _failed_on(self, day: int, before: Place) -> AsyncGenerator[RunView, None]:
+        """The runs that ended without success on a day, of all shards, merged."""
+        while True:
+            asked = (Statement.VIEW_FAILURES, day)
+            shards = range(self._settings.partitions)
+            pages = await asyncio.gather(*(self._ask(*asked, shard, *before, PAGE_ROWS) for shard in shards))
+            # A full page says nothing about what lies behind its last row.
+            known = max((tuple(page[-1]) for page in pages if len(page) == PAGE_ROWS), default=None)
+            places = sorted((tuple(row) for page in pages for row in page), reverse=True)
+            places = [place for place in places if known is None or place >= known]
+            for ended_ms, run in places:
+                view = await self._run(*parse_run_id(run))
+                # A run that was retried is no failure any more, and one that failed again has another place.
+                if view.state in FAILURES and view.last and view.last.ended_ms == ended_ms:
+                    yield view
+            if known is None:
+                return
+            before = known
+
+    async def _failed_at(self, run: str) -> int:
+        view = await self.run(run)
+        if view.state not in FAILURES or view.last is None or view.last.ended_ms is None:
+            raise NotFound(f"run {run} is {view.state}, and no place in the listing of failed runs")
+        return view.last.ended_ms
 
     async def _history(self, view: JobView, limit: int, before_ms: int) -> list[int]:
         """The due times of a recurring job of which anything is recorded, latest first."""

@@ -28,7 +28,7 @@ from dueline.scheduling.rows import (
     require_due_since,
 )
 from dueline.scheduling.values import Change, JobRow, Stamped
-from dueline.states import JobState, RunState
+from dueline.states import ENDS, JobState, RunState
 
 #: Due times of one backfill: each is looked up, and all are emitted at once.
 BACKFILL_MAX = 1_000
@@ -83,6 +83,7 @@ def obeyed(
         if state is JobState.PAUSED:
             return None
         return _version(known, record, JobState.PAUSED, stamp_ms, command.note), _changes(known, record)
+    assert command.action is Action.CANCEL, command.action
     if state is JobState.CANCELLED:
         return None
     reason = f"its job was cancelled{command.note and f': {command.note}'}"
@@ -96,12 +97,14 @@ def run_now(known: JobRow, record: Stamped) -> ReadyRun:
     return extra_run(known, definition_of(known), record.stamp_ms, record.stamp_ms)
 
 
-def backfill_dues(known: JobRow, command: ControlCommand, stamp_ms: int) -> dict[str, tuple[str, int]]:
-    """The job id and due time of each run that a backfill asks for, by run id; empty for other commands."""
-    if command.action is not Action.BACKFILL:
+def runs_named(known: JobRow, command: ControlCommand, stamp_ms: int) -> dict[str, tuple[str, int]]:
+    """The job id and due time of each run that a backfill or a retry asks for, by run id; empty for other commands."""
+    if command.action not in (Action.BACKFILL, Action.RETRY):
         return {}
     assert command.start_ms is not None
     assert command.end_ms is not None
+    if command.action is Action.RETRY:
+        return {run_id(known.job_id, command.start_ms): (known.job_id, command.start_ms)}
     dues = _dues(definition_of(known), command.start_ms, min(command.end_ms, stamp_ms))
     return {run_id(known.job_id, due_ms): (known.job_id, due_ms) for due_ms in dues}
 
@@ -120,6 +123,21 @@ def backfilled(known: JobRow, latest: Latest, record: Stamped) -> Sequence[Ready
             number = attempt[0] + 1 if attempt else 1
             runs.append(replace(again, attempt=number, overlap=Overlap.QUEUE_ALL))
     return runs
+
+
+def retried(known: JobRow, latest: Latest, record: Stamped) -> Sequence[ReadyRun]:
+    """The next attempt of a run that has ended without success, by the job's present definition. Raises InvalidJob."""
+    _require_alive(known)
+    ((run, attempt),) = latest.items()
+    if attempt is None:
+        raise InvalidJob("run", f"nothing is recorded of a run {run}")
+    if attempt[1] not in ENDS or attempt[1] is RunState.SUCCEEDED:
+        raise InvalidJob(
+            "run", f"run {run} is {attempt[1]}; only one that has ended without success can be retried"
+        )
+    due_ms = int(run.rpartition("@")[2])
+    again = extra_run(known, definition_of(known), due_ms, record.stamp_ms)
+    return [replace(again, attempt=attempt[0] + 1, overlap=Overlap.QUEUE_ALL)]
 
 
 def is_left_out(attempt: tuple[int, RunState] | None) -> bool:

@@ -17,7 +17,7 @@ from dueline.ids import id_of_record
 from dueline.job import Job
 from dueline.policies import IfExists
 from dueline.runs import ReadyRun, RunEvent, RunKey
-from dueline.scheduling.control import backfill_dues, backfilled, changed, obeyed, run_now, same_job
+from dueline.scheduling.control import backfilled, changed, obeyed, retried, run_now, runs_named, same_job
 from dueline.scheduling.judge import Judge
 from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
 from dueline.scheduling.values import Change, JobRow, ScheduledRun
@@ -150,10 +150,11 @@ class Schedule:
             raise InvalidJob("id", f"there is no job {command.job_id} to {command.action}")
         if command.action is Action.RUN:
             self._put(row_of(run_now(known, record), record.offset, None))
-        elif command.action is Action.BACKFILL:
-            dues = backfill_dues(known, command, record.stamp_ms)
-            latest = {run_id: self._latest(*whose) for run_id, whose in dues.items()}
-            for run in backfilled(known, latest, record):
+        elif command.action in (Action.BACKFILL, Action.RETRY):
+            named = runs_named(known, command, record.stamp_ms)
+            latest = {run_id: self._latest(*whose) for run_id, whose in named.items()}
+            make = backfilled if command.action is Action.BACKFILL else retried
+            for run in make(known, latest, record):
                 self._put(row_of(run, record.offset, None))
         elif (outcome := obeyed(known, command, record, self._calendars)) is not None:
             self._keep(*outcome, record)

@@ -3,9 +3,9 @@
     group.py     the command itself, its addresses and its errors
     submit.py    dueline submit
     calendar.py  dueline calendar
-    control.py   dueline cancel | pause | resume | run-now | change | backfill
+    control.py   dueline cancel | pause | resume | run-now | change | backfill | retry
     crontab.py   dueline crontab import
-    look.py      dueline jobs | job | runs | output | executors | rejected
+    look.py      dueline jobs | job | runs | output | failed | executors | rejected
     start.py     dueline scheduler | ledger | executor
     job_options.py   the fields of a job as options
     fields.py    instants, durations and parameters as people type them

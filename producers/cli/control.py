@@ -1,4 +1,4 @@
-"""The commands that ask something of jobs that there are: cancel, pause, resume, run-now, change, backfill."""
+"""The commands that ask something of jobs that there are: cancel, pause, resume, run-now, change, backfill, retry."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -138,6 +138,25 @@ def backfill(
     with Client(settings.kafka) as client:
         client.backfill(job_id, start, end, note, timeout=within.total_seconds())
     click.echo(f"{job_id} is to be run for its due times of that span")
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@_note
+@within_option
+@click.pass_obj
+def retry(settings: Settings, /, runs: tuple[str, ...], note: str, within: timedelta) -> None:
+    """Perform runs again that have ended without success, by their jobs' present definitions.
+
+    \b
+      dueline failed                                          lists them
+      dueline retry nightly-report@1893459600000
+      dueline failed --json --limit 1000 | jq -r .run_id | xargs dueline retry
+    """
+    with Client(settings.kafka) as client:
+        for run in runs:
+            client.retry(run, note, timeout=within.total_seconds())
+            click.echo(f"{run} is to be performed again")
 
 
 def _chosen(settings: Settings, ids: Sequence[str], filters: dict[str, Any]) -> list[str]:

@@ -8,9 +8,9 @@ import click
 from dueline.errors import DuelineError
 from infra.settings import load_settings
 from producers.cli.calendar import calendar
-from producers.cli.control import backfill, cancel, change, pause, resume, run_now
+from producers.cli.control import backfill, cancel, change, pause, resume, retry, run_now
 from producers.cli.crontab import crontab
-from producers.cli.look import executors, job, jobs, output, rejected, runs
+from producers.cli.look import executors, failed, job, jobs, output, rejected, runs
 from producers.cli.start import executor, ledger, scheduler
 from producers.cli.submit import submit
 
@@ -65,7 +65,7 @@ def main(context: click.Context, kafka: str | None, cassandra: str | None) -> No
 
 
 _SUBMITTING = (submit, calendar, crontab)
-_LOOKING = (jobs, job, runs, output, executors, rejected)
-_CONTROLLING = (cancel, pause, resume, run_now, change, backfill)
+_LOOKING = (jobs, job, runs, output, failed, executors, rejected)
+_CONTROLLING = (cancel, pause, resume, run_now, change, backfill, retry)
 for command in (*_SUBMITTING, *_LOOKING, *_CONTROLLING, scheduler, ledger, executor):
     main.add_command(command)

@@ -120,6 +120,24 @@ def output(settings: Settings, run: str, attempt: int | None, stdout_only: bool,
 
 
 @click.command()
+@limit_option
+@click.option("--before", metavar="RUN", help="Only those that stand below this run in the listing.")
+@lines_option
+@click.pass_obj
+def failed(settings: Settings, limit: int, before: str | None, as_json: bool) -> None:
+    """List the runs that ended without success in the last thirty days, the latest first. See dueline retry."""
+    page = _ask(settings, lambda views: views.failed(limit, before=before))
+    if as_json:
+        _echo_lines(map(run_form, page.runs))
+    elif page.runs:
+        console().print(runs_table(page.runs))
+    else:
+        click.echo("no run has failed")
+    if page.before:
+        click.echo(f"more may follow: --before {page.before}", err=True)
+
+
+@click.command()
 @lines_option
 @click.pass_obj
 def executors(settings: Settings, as_json: bool) -> None:

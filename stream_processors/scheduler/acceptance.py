@@ -31,11 +31,12 @@ from dueline.job import Job
 from dueline.policies import IfExists
 from dueline.runs import RunEvent
 from dueline.scheduling.control import (
-    backfill_dues,
     backfilled,
     changed,
     obeyed,
+    retried,
     run_now,
+    runs_named,
     same_job,
 )
 from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
@@ -177,7 +178,7 @@ class Acceptance:
         runs = {s.run.run_id: (s.run.job_id, s.run.due_ms) for _, s in decoded if isinstance(s, RetryCommand)}
         for record, submission in decoded:
             if isinstance(submission, ControlCommand) and (row := self._find(submission.job_id, jobs)):
-                runs |= backfill_dues(row, submission, record.stamp_ms)
+                runs |= runs_named(row, submission, record.stamp_ms)
         latest = await asyncio.gather(
             *(self._known.latest_attempt(run, *whose) for run, whose in runs.items())
         )
@@ -196,8 +197,9 @@ class Acceptance:
             return None
         rehearsed = Asked()
         self._read_one(record, submission, found, rehearsed)
-        is_backfill = isinstance(submission, ControlCommand) and submission.action is Action.BACKFILL
-        return rehearsed.changes if rehearsed.jobs or is_backfill else None
+        # The runs that it names were looked up for the job as it was before this batch.
+        names_runs = isinstance(submission, ControlCommand) and submission.start_ms is not None
+        return rehearsed.changes if rehearsed.jobs or names_runs else None
 
     def _read_job(self, record: Received, job: Job, found: _Found, asked: Asked) -> None:
         job_id = _id_of(record, job)
@@ -276,10 +278,10 @@ class Acceptance:
             self._ask(record, known, asked)
         elif command.action is Action.RUN:
             asked.rows.append(row_of(run_now(known, record), record.offset, None))
-        elif command.action is Action.BACKFILL:
-            latest = {run_id: found.runs[run_id] for run_id in backfill_dues(known, command, record.stamp_ms)}
-            runs = backfilled(known, latest, record)
-            asked.rows += [row_of(run, record.offset, None) for run in runs]
+        elif command.action in (Action.BACKFILL, Action.RETRY):
+            latest = {run_id: found.runs[run_id] for run_id in runs_named(known, command, record.stamp_ms)}
+            make = backfilled if command.action is Action.BACKFILL else retried
+            asked.rows += [row_of(run, record.offset, None) for run in make(known, latest, record)]
         elif (outcome := obeyed(known, command, record, self._calendars)) is not None:
             row, changes = outcome
             asked.changes += changes

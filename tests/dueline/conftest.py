@@ -136,12 +136,19 @@ st.register_type_strategy(ReadyRun, ready_runs)
 st.register_type_strategy(
     RetryCommand, ready_runs.map(lambda run: RetryCommand(follows=run.attempt - 1, run=run))
 )
-plain_actions = st.sampled_from(sorted(set(Action) - {Action.CHANGE, Action.BACKFILL}))
+plain_actions = st.sampled_from(sorted(set(Action) - {Action.CHANGE, Action.BACKFILL, Action.RETRY}))
 st.register_type_strategy(
     ControlCommand,
     st.builds(ControlCommand, job_id=ids, action=plain_actions, note=texts)
     | st.builds(
         ControlCommand, job_id=ids, action=st.just(Action.CHANGE), fields=params.filter(bool), note=texts
+    )
+    | st.builds(
+        lambda job_id, due_ms: ControlCommand(
+            job_id=job_id, action=Action.RETRY, start_ms=due_ms, end_ms=due_ms
+        ),
+        ids,
+        instants,
     )
     | st.builds(
         lambda job_id, span: ControlCommand(

@@ -78,7 +78,8 @@ def test_the_calls_of_commands_can_be_made(call: str) -> None:
     platform.client.submit("command", {"argv": ["/bin/true"]}, id="tick", trigger=Every(timedelta(days=1)))
     now = platform.clock.now()
     eval(call, {"client": platform.client, "start": now - timedelta(days=2), "end": now})
-    assert platform.rejected == ()
+    # The run of the example is none of this platform's.
+    assert all("nothing is recorded" in rejected.reason for rejected in platform.rejected)
 
 
 def example(what: str) -> str:

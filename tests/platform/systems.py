@@ -10,7 +10,7 @@ from dueline import Client, NotFound
 from dueline.clock import from_ms
 from dueline.outputs import read_output
 from dueline.runs import Output
-from dueline.states import ENDS, AttemptState
+from dueline.states import ENDS, AttemptState, RunState
 from dueline.testing import AttemptView, JobView, RunView, TestPlatform
 from infra import view_values
 from infra.views import Views, open_views
@@ -35,6 +35,9 @@ class System(Protocol):
 
     def ended(self, job_id: str, runs: int = 1) -> tuple[RunView, ...]:
         """The runs of a job, in the order of their due times, when so many of them have ended."""
+
+    def ended_well(self, job_id: str) -> tuple[RunView, ...]:
+        """The runs of a job, when one of them has succeeded."""
 
 
 class InMemory:
@@ -62,6 +65,9 @@ class InMemory:
     def ended(self, job_id: str, runs: int = 1) -> tuple[RunView, ...]:
         self._platform.advance(LONG)
         return self._platform.runs(job_id)
+
+    def ended_well(self, job_id: str) -> tuple[RunView, ...]:
+        return self.ended(job_id)
 
 
 class OnServers:
@@ -115,6 +121,16 @@ class OnServers:
 
         wait_for(complete, f"{runs} runs of {job_id}", 30)
         return tuple(self._run(view) for view in reversed(found))
+
+    def ended_well(self, job_id: str) -> tuple[RunView, ...]:
+        found: list[tuple[RunView, ...]] = []
+
+        def well() -> bool:
+            found[:] = [self.ended(job_id, 0)]
+            return any(run.state is RunState.SUCCEEDED for run in found[0])
+
+        wait_for(well, f"{job_id} to succeed", 30)
+        return found[0]
 
     def _run(self, view: view_values.RunView) -> RunView:
         attempts = tuple(self._attempt(attempt) for attempt in view.attempts)

@@ -324,3 +324,17 @@ def test_a_job_leaves_out_the_dates_of_its_calendar(system: System) -> None:
         RunState.SKIPPED,
         f"it lies on a date of the calendar {name}",
     )
+
+
+def test_a_run_that_has_failed_can_be_retried_by_what_its_job_is_now(system: System) -> None:
+    job_id = system.client.submit("contract-raise", {"n": 1}, id=named(), trigger=system.now() + SECOND)
+    (failed,) = system.ended(job_id)
+    assert failed.state is RunState.FAILED
+    later = (system.now() + timedelta(days=300)).isoformat()
+    system.client.change(job_id, {"executor_class": "contract-tell", "trigger": {"at": later}})
+    system.client.retry(failed.run_id, "mended")
+    system.job_when(job_id, lambda job: job.job is not None and job.job.executor_class == "contract-tell")
+    (run, *_) = system.ended_well(job_id)
+    assert run.run_id == failed.run_id
+    assert [attempt.state for attempt in run.attempts] == [AttemptState.FAILED, AttemptState.SUCCEEDED]
+    assert run.last.result == {"attempt": 2, "due": run.due.isoformat(), "params": {"n": 1}}

@@ -44,6 +44,15 @@ class Jobs:
             return []
         return [run for run in reversed(found) if run.attempts]
 
+    def failed(self, limit: int) -> Iterator[RunView]:
+        """All failed runs, asked for page by page."""
+        page = self._ask(lambda views: views.failed(limit))
+        while page.before is not None:
+            yield from page.runs
+            before = page.before
+            page = self._ask(lambda views, before=before: views.failed(limit, before=before))  # type: ignore[misc]
+        yield from page.runs
+
     def until(self, job_id: str, state: JobState) -> JobView:
         wait_for(lambda: self._state(job_id) is state, f"{job_id} to be {state}", LIMIT_S)
         return self.job(job_id)
@@ -214,6 +223,25 @@ def test_a_run_that_can_not_start_in_time_is_missed(jobs: Jobs) -> None:
     job_id = jobs.client.submit("command", {"argv": ["/bin/true"]}, trigger=past, start_within_s=60)
     (end,) = await_ends(jobs.platform, job_id, 1)
     assert (end.state, end.reason) == ("MISSED", "it could not start within 60 s of its due time")
+
+
+def test_failed_runs_are_listed_page_by_page_until_they_succeed(jobs: Jobs) -> None:
+    fails = {"argv": ["/bin/false"]}
+    ids = [jobs.client.submit("command", fails, id=jobs.name(), trigger=Every(SOON)) for _ in range(2)]
+    for job_id in ids:
+        jobs.until_runs(job_id, 3, RunState.FAILED)
+        jobs.client.change(job_id, {"params": {"argv": ["/bin/true"]}})
+        jobs.client.pause(job_id)
+        jobs.until(job_id, JobState.PAUSED)
+    wanted = {run.run_id for job_id in ids for run in jobs.until_runs(job_id, 3, RunState.FAILED)}
+    assert wanted <= {run.run_id for run in jobs.failed(1000)}
+    pages = list(jobs.failed(2))
+    assert [run.run_id for run in pages] == [run.run_id for run in jobs.failed(1000)]
+    ends = [run.last.ended_ms for run in pages if run.last and run.last.ended_ms]
+    assert ends == sorted(ends, reverse=True)
+    for run in wanted:
+        jobs.client.retry(run)
+    wait_for(lambda: not wanted & {run.run_id for run in jobs.failed(1000)}, "none to be failed", LIMIT_S)
 
 
 def _timeout_s(jobs: Jobs, job_id: str) -> float | None:

@@ -115,3 +115,9 @@ def test_what_the_client_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
         1,
         "dueline: fields.priorty: is not known; did you mean priority?\n",
     )
+
+
+def test_runs_are_retried_by_their_ids(calls: list[tuple[Any, ...]]) -> None:
+    result = run("retry", "job@1", "job@2", "--note", "mended")
+    assert result.exit_code == 0, result.output
+    assert calls == [("retry", "job@1", "mended"), ("retry", "job@2", "mended")]
