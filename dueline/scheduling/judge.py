@@ -70,9 +70,10 @@ class Judge:
     def learn(self, changes: Iterable[Change]) -> None:
         """Heed these changes from now on."""
         for change in changes:
-            known = self._changes[change.job_id]
-            if all(change.version != other.version for other in known):
-                known.append(change)
+            others = [other for other in self._changes[change.job_id] if other.version != change.version]
+            same = [other for other in self._changes[change.job_id] if other.version == change.version]
+            longest = max((change, *same), key=lambda one: one.until_ms)
+            self._changes[change.job_id] = [*others, longest]
 
     def forget(self, before_ms: int) -> None:
         """Drop the changes that concern no row from this emit time on."""

@@ -45,6 +45,8 @@ SATISFIED_INTERVAL_S = 0.02
 TURN_INTERVAL_S = 1.0
 #: How long a released shard waits for the acknowledgement of what it has sent.
 RELEASE_TIMEOUT_S = 3.0
+#: Changes are heeded for so long behind the cursor: for rows that are late, and wait for their emission.
+CHANGES_KEPT_MS = 10 * 60_000
 #: Buckets are deleted this many minutes after they were read, so that there is time to look at what went wrong.
 KEPT_MINUTES = 24 * 60
 
@@ -105,7 +107,7 @@ class Shard(Worker):
         await self._calendars.refresh()
         self._judge = Judge(emitted, self._calendars)
         self._judge.hold(await answered(lambda: self._changing_since(self._row.submissions)))
-        self._changes_until_ms = self._row.cursor_ms
+        self._changes_until_ms = self._row.cursor_ms - CHANGES_KEPT_MS
         await self._learn_changes(now_ms + READ_AHEAD_MS)
         self._wheel = Wheel(
             cursor_ms=self._row.cursor_ms,
@@ -273,7 +275,7 @@ class Shard(Worker):
             begin_ms, self._changes_until_ms = self._changes_until_ms, end_ms
             self._judge.learn(await self._store.read_changes(self.partition, begin_ms, end_ms))
         if self._wheel is not None:
-            self._judge.forget(self._wheel.cursor_ms)
+            self._judge.forget(self._wheel.cursor_ms - CHANGES_KEPT_MS)
 
     async def _learn_cancels(self, rows: Sequence[ScheduledRun]) -> None:
         """Retries lie further ahead than any due time tells: whether their job was cancelled is asked of the job."""
