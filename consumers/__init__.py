@@ -12,4 +12,7 @@ Of several executors each performs the runs of some shards. `consumers.lease` is
 ever performed by two at a time; `consumers.intake` commits offsets, and with them extends the lease;
 `consumers.take_over` is how a shard's next executor begins, `consumers.positions` what it is left to begin with, and
 `consumers.findings` what it learns of the runs there: which have ended, and which may have taken their executor with them.
+
+What becomes of a run before its turn is for `consumers.backlog` (whose turn it is, and what overlaps) and `consumers.cancels` (whose job
+was cancelled); what becomes of it then, for `consumers.performer`; what is told of it meanwhile, for `consumers.bulletin`.
 """
