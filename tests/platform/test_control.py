@@ -1,4 +1,7 @@
-"""What is asked of jobs that there are, through the whole platform: it holds whatever dies meanwhile."""
+"""What is asked of jobs that there are, where it needs the platform: what runs, what overlaps, and what dies meanwhile.
+
+The rest is in test_contract.py.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,7 +13,6 @@ from uuid import uuid4
 import pytest
 
 from dueline import Client, Every, Once, Overlap, Retry
-from dueline.clock import to_ms
 from dueline.states import JobState, RunState
 from infra.view_values import JobView, RunView
 from infra.views import Views, open_views
@@ -88,17 +90,6 @@ def soon() -> Once:
     return Once(datetime.now(UTC) + timedelta(seconds=2))
 
 
-def test_a_cancelled_job_does_not_run_when_it_is_due(jobs: Jobs, history: Path) -> None:
-    job_id = jobs.client.submit("record", {"history": str(history), "number": 0}, trigger=soon())
-    jobs.client.cancel(job_id, "a mistake")
-    (end,) = await_ends(jobs.platform, job_id, 1)
-    assert (end.state, end.reason, end.executor) == ("CANCELLED", "its job was cancelled: a mistake", "")
-    view = jobs.until(job_id, JobState.CANCELLED)
-    assert view.reason == "its job was cancelled: a mistake"
-    assert view.next_due_ms is None
-    assert history.read_text() == ""
-
-
 def test_a_cancel_ends_what_runs_and_all_its_retries(jobs: Jobs, history: Path) -> None:
     job_id = jobs.client.submit("pulse", {"history": str(history), "seconds": 60})
     wait_for(lambda: "alive" in history.read_text(), "the run to begin", LIMIT_S)
@@ -154,43 +145,6 @@ def test_a_paused_job_waits_and_then_runs_what_it_missed(jobs: Jobs, history: Pa
     jobs.until(every, JobState.CANCELLED)
 
 
-def test_a_changed_job_goes_by_its_new_definition(jobs: Jobs) -> None:
-    job_id, argv = jobs.name(), ["/bin/echo", "first"]
-    jobs.client.submit("command", {"argv": argv}, id=job_id, trigger=Every(SOON))
-    jobs.until_runs(job_id, 1, RunState.SUCCEEDED)
-    jobs.client.change(job_id, {"trigger": {"every_s": 2}, "priority": "high", "timeout_s": 7})
-    wait_for(lambda: _timeout_s(jobs, job_id) == 7, "the change", LIMIT_S)
-    version = jobs.job(job_id).version
-    jobs.client.submit("command", {"argv": argv}, id=job_id, trigger=Every(SOON), timeout_s=9)
-    wait_for(lambda: _timeout_s(jobs, job_id) == 9, "the second change", LIMIT_S)
-    assert jobs.job(job_id).version != version
-    jobs.client.cancel(job_id)
-    jobs.until(job_id, JobState.CANCELLED)
-
-
-def test_a_job_that_is_run_now_has_one_run_more(jobs: Jobs) -> None:
-    far = Once(datetime.now(UTC) + timedelta(days=300))
-    job_id = jobs.client.submit("command", {"argv": ["/bin/true"]}, trigger=far)
-    jobs.client.run_now(job_id)
-    (run,) = jobs.until_runs(job_id, 1, RunState.SUCCEEDED)
-    view = jobs.job(job_id)
-    assert (view.state, view.next_due_ms) == (JobState.ACTIVE, to_ms(far.at))
-    assert run.due_ms < to_ms(far.at)
-
-
-def test_a_backfill_runs_the_due_times_before_the_job_began(jobs: Jobs) -> None:
-    now = datetime.now(UTC)
-    job_id = jobs.client.submit(
-        "command",
-        {"argv": ["/bin/true"]},
-        id=jobs.name(),
-        trigger=Every(timedelta(hours=1), start=now - timedelta(days=2)),
-    )
-    jobs.client.backfill(job_id, now - timedelta(hours=10, minutes=30), now - timedelta(hours=5, minutes=30))
-    runs = jobs.until_runs(job_id, 5, RunState.SUCCEEDED)
-    assert [run.due_ms for run in runs] == [to_ms(now) - hours * 3_600_000 for hours in (10, 9, 8, 7, 6)]
-
-
 @pytest.mark.parametrize(
     ("overlap", "states"),
     [
@@ -218,13 +172,6 @@ def test_runs_that_overlap_go_by_their_policy(
     assert spans == sorted(spans), "two at a time"
 
 
-def test_a_run_that_can_not_start_in_time_is_missed(jobs: Jobs) -> None:
-    past = Once(datetime.now(UTC) - timedelta(minutes=10))
-    job_id = jobs.client.submit("command", {"argv": ["/bin/true"]}, trigger=past, start_within_s=60)
-    (end,) = await_ends(jobs.platform, job_id, 1)
-    assert (end.state, end.reason) == ("MISSED", "it could not start within 60 s of its due time")
-
-
 def test_failed_runs_are_listed_page_by_page_until_they_succeed(jobs: Jobs) -> None:
     fails = {"argv": ["/bin/false"]}
     ids = [jobs.client.submit("command", fails, id=jobs.name(), trigger=Every(SOON)) for _ in range(2)]
@@ -242,8 +189,3 @@ def test_failed_runs_are_listed_page_by_page_until_they_succeed(jobs: Jobs) -> N
     for run in wanted:
         jobs.client.retry(run)
     wait_for(lambda: not wanted & {run.run_id for run in jobs.failed(1000)}, "none to be failed", LIMIT_S)
-
-
-def _timeout_s(jobs: Jobs, job_id: str) -> float | None:
-    job = jobs.job(job_id).job
-    return job.timeout_s if job else None
