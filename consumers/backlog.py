@@ -108,9 +108,16 @@ class Backlog:
             self._count -= 1
             self.skipped.append(taken)
             return
+        waiting = self._behind[job_id]
         if policy is Overlap.CANCEL_RUNNING:
             self.displaced.add(job_id)
-        self._behind[job_id].append(taken)
+            # It would displace them too, as soon as they begin.
+            older = [other for other in waiting if other.run.attempt == 1 and other.run.overlap is policy]
+            for other in older:
+                waiting.remove(other)
+            self._count -= len(older)
+            self.skipped += older
+        waiting.append(taken)
 
     def _push(self, taken: Taken) -> None:
         self._arrivals += 1

@@ -33,18 +33,24 @@ class Cancels:
 
     def __init__(self) -> None:
         self._standing: defaultdict[str, list[_Standing]] = defaultdict(list)
+        #: Orders that the log is known to hold, and that are still to be taken: by place and offset.
+        self._foreseen: dict[tuple[Place, int], CancelOrder] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._standing)
+        return bool(self._standing or self._foreseen)
+
+    def foresee(self, order: CancelOrder, place: Place, offset: int) -> None:
+        """Heed an order of a shard that is taken over before it is taken: its runs would begin without that."""
+        self._foreseen[place, offset] = order
 
     def take(self, order: CancelOrder, place: Place, offset: int) -> None:
+        self._foreseen.pop((place, offset), None)
         self._standing[order.job_id].append(_Standing(order, place, offset))
 
     def reason(self, run: ReadyRun) -> str | None:
         """Why a run must not start or go on, if it mustn't."""
-        if run.job_id not in self._standing:
-            return None
-        orders = (standing.order for standing in self._standing[run.job_id])
+        orders = [standing.order for standing in self._standing.get(run.job_id, ())]
+        orders += [order for order in self._foreseen.values() if order.job_id == run.job_id]
         return next((order.reason for order in orders if run.version < order.version), None)
 
     def settle(self, finished: Mapping[Place, int]) -> Iterable[tuple[Place, int]]:
@@ -61,6 +67,7 @@ class Cancels:
 
     def forget(self, shards: Collection[int]) -> None:
         """Drop what belongs to shards that were given up."""
+        self._foreseen = {at: order for at, order in self._foreseen.items() if at[0][1] not in shards}
         for job_id, orders in list(self._standing.items()):
             if orders[0].place[1] in shards:
                 del self._standing[job_id]

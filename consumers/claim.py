@@ -18,7 +18,7 @@ class Claim:
     #: What the former owner has left; None if there never was one. Known once it was looked up.
     found: Ownership | None = None
     looked_up: bool = False
-    #: The offset of each ready topic from which we read. That of the high one is committed until something of it is finished.
+    #: The offset of each topic from which we read. That of the high one is committed until something of it is finished.
     begins: dict[str, int] = field(default_factory=dict)
     #: Under which epoch we hold it; 0 as long as we don't, and its metadata is not ours to change.
     epoch: int = 0

@@ -202,6 +202,8 @@ class Executor:
         self._doubtful |= held.doubtful
         self._positions.hold(shard, held.claim.position, held.findings.next_offset)
         log.info("holds shard %d, epoch %d", shard, held.epoch, extra={"action": "shard_held"})
+        for offset, order in held.cancels:
+            self._cancels.foresee(order, (CONTROL, shard), offset)
         for taken in self._early.pop(shard, []):
             self._admit(taken)
 

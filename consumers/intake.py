@@ -44,6 +44,9 @@ RELEASES_MAX = 5
 _EXPELLED = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
 _HIGH = READY[Priority.HIGH]
 
+#: What is read of each shard.
+TOPICS = (*READY.values(), CONTROL)
+
 Place = tuple[str, int]
 
 
@@ -139,7 +142,7 @@ class Intake:
     def _run(self) -> None:
         try:
             self._consumer.subscribe(
-                [*READY.values(), CONTROL],
+                list(TOPICS),
                 on_assign=self._assigned,
                 on_revoke=self._revoked,
                 on_lost=self._lost,
@@ -177,11 +180,11 @@ class Intake:
         if not claims:
             return
         try:
-            places = [(topic, claim.shard) for claim in claims for topic in READY.values()]
+            places = [(topic, claim.shard) for claim in claims for topic in TOPICS]
             found = self._consumer.committed([TopicPartition(*place) for place in places], LOOK_UP_TIMEOUT_S)
             committed = {(each.topic, each.partition): each for each in found}
             for claim in claims:
-                self._learn(claim, {topic: committed[topic, claim.shard] for topic in READY.values()})
+                self._learn(claim, {topic: committed[topic, claim.shard] for topic in TOPICS})
         except KafkaException as error:
             log.warning("no former owners found, trying again: %s", error, extra={"action": "look_up_failed"})
         if done := [claim for claim in claims if claim.looked_up]:
@@ -191,7 +194,7 @@ class Intake:
         for each in committed.values():
             if each.error:
                 raise KafkaException(each.error)
-        if any(each.offset >= 0 for each in committed.values()):
+        if any(committed[topic].offset >= 0 for topic in READY.values()):
             claim.found = Ownership.from_text(committed[_HIGH].metadata)
         for topic, each in committed.items():
             claim.begins[topic] = each.offset

@@ -13,14 +13,17 @@ the ready topics held when its lease had ended, start only when Kafka has acknow
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from consumers.claim import Claim
 from consumers.findings import Findings
 from consumers.intake import Place
-from dueline.address import READY, RUNS
+from dueline.address import CONTROL, READY, RUNS
 from dueline.clock import Clock
-from dueline.codec import encode_owner_started
+from dueline.codec import decode_cancel_order, encode_owner_started
+from dueline.commands import CancelOrder
+from dueline.errors import UndecodableRecord
 from dueline.runs import OwnerStarted
 from infra.log_reader import answered, ends_of, read_to_end
 from infra.publisher import Placed, Record
@@ -39,6 +42,8 @@ class Held:
     #: The ends of its ready partitions, below which the former owner may have begun runs without saying so; empty if it
     #: gave the shard up in good order.
     doubtful: Mapping[Place, int]
+    #: The cancels that lie in its partition of jobs.control, with their offsets: its runs begin when they are known.
+    cancels: Sequence[tuple[int, CancelOrder]] = ()
 
 
 class TakeOver:
@@ -77,6 +82,7 @@ class TakeOver:
             return []
         await self._deliver([self._announcement(claim.shard, epochs[claim]) for claim in claims])
         await self._read({claim.shard: findings[claim.shard] for claim in claims})
+        cancels = await answered(lambda: _cancels(self._settings, claims))
         await self._leased(max(until_s[claim] or 0.0 for claim in claims))
         return [
             Held(
@@ -84,6 +90,7 @@ class TakeOver:
                 epoch=epochs[claim],
                 findings=findings[claim.shard],
                 doubtful={place: end for place, end in ends.items() if place[1] == claim.shard},
+                cancels=cancels[claim.shard],
             )
             for claim in claims
         ]
@@ -102,6 +109,17 @@ class TakeOver:
 
 def _next_epoch(claim: Claim, findings: Findings) -> int:
     return max(claim.found.epoch if claim.found else 0, findings.succession.epoch) + 1
+
+
+def _cancels(settings: Settings, claims: Sequence[Claim]) -> Mapping[int, list[tuple[int, CancelOrder]]]:
+    """By shard, what jobs.control holds from where it will be read; foreign records are left to who reads it."""
+    found: dict[int, list[tuple[int, CancelOrder]]] = {claim.shard: [] for claim in claims}
+    starts = {(CONTROL, claim.shard): claim.begins.get(CONTROL, 0) for claim in claims}
+    for message in read_to_end(settings, starts):
+        with suppress(UndecodableRecord):
+            order = decode_cancel_order(message.value() or b"")
+            found[message.partition() or 0].append((message.offset() or 0, order))
+    return found
 
 
 def _read_on(settings: Settings, findings: Mapping[int, Findings]) -> None:

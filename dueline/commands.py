@@ -8,6 +8,7 @@ from typing import Any
 from dueline.errors import InvalidJob
 from dueline.job import Priority
 from dueline.runs import ReadyRun
+from dueline.triggers import MOMENT_MAX_MS
 
 NOTE_LENGTH_MAX = 1000
 
@@ -58,6 +59,10 @@ class ControlCommand:
     def __post_init__(self) -> None:
         if not isinstance(self.note, str) or len(self.note) > NOTE_LENGTH_MAX:
             raise InvalidJob("note", f"must be a text of at most {NOTE_LENGTH_MAX} characters")
+        try:
+            self.note.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidJob("note", "holds half a surrogate pair, which is no text") from error
         if bool(self.fields) is not (self.action is Action.CHANGE):
             raise InvalidJob("fields", "a change, and nothing else, has fields: the new values by name")
         span = (self.start_ms, self.end_ms)
@@ -66,6 +71,9 @@ class ControlCommand:
             raise InvalidJob("start", "a backfill, and nothing else, has a start and an end")
         if self.action is Action.RETRY and self.start_ms != self.end_ms:
             raise InvalidJob("run", "a retry is of one run, which is named by its id")
+        for field_name, ms in (("start", self.start_ms), ("end", self.end_ms)):
+            if ms is not None and not 0 <= ms <= MOMENT_MAX_MS:
+                raise InvalidJob(field_name, "lies outside the years 1970 to 9000")
         if self.start_ms is not None and self.end_ms is not None and self.end_ms < self.start_ms:
             raise InvalidJob("end", "the end is before the start")
 

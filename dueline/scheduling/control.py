@@ -32,7 +32,7 @@ from dueline.states import ENDS, JobState, RunState
 
 #: Due times of one backfill: each is looked up, and all are emitted at once.
 BACKFILL_MAX = 1_000
-#: A due time without a record is run by a backfill only if it is older: later ones may be on their way to their executor.
+#: A due time of an earlier version without a record is run by a backfill only if it is older: it may be on its way to its executor.
 ON_ITS_WAY_MS = 15 * 60_000
 
 Latest = Mapping[str, tuple[int, RunState] | None]
@@ -45,15 +45,19 @@ def changed(known: JobRow, job: Job, record: Stamped, calendars: Calendars) -> t
     keeps = job.triggers and same_job(known, job).triggers == definition_of(known).triggers
     anchor_ms = known.anchor_ms if keeps else stamp_ms
     job = _normal(known, job, anchor_ms)
-    require_due_since(job, stamp_ms, calendars)
     revived = known.state is JobState.CANCELLED
+    # Of a paused job, what it missed before is for the new definition to say too.
+    since_ms = stamp_ms
+    if known.state is JobState.PAUSED and known.since_ms is not None:
+        since_ms = known.since_ms
+    require_due_since(job, since_ms, calendars)
     row = replace(
         known,
         version=record.offset,
         definition=encode_job(job),
         state=JobState.ACTIVE if revived else known.state,
         reason="" if revived else known.reason,
-        since_ms=stamp_ms,
+        since_ms=since_ms,
         defined_ms=anchor_ms,
     )
     return row, _changes(known, record)
@@ -74,9 +78,10 @@ def obeyed(
     if command.action is Action.RESUME:
         if state is JobState.ACTIVE:
             return None
+        if state is JobState.PAUSED:
+            return _version(known, record, JobState.ACTIVE, known.since_ms, command.note), []
         # What a cancelled job was due at meanwhile was not missed.
-        since_ms = known.since_ms if state is JobState.PAUSED else stamp_ms
-        return _version(known, record, JobState.ACTIVE, since_ms, command.note), []
+        return _version(known, record, JobState.ACTIVE, stamp_ms, command.note), _changes(known, record)
     if command.action is Action.PAUSE:
         if state is JobState.CANCELLED:
             raise InvalidJob("action", f"job {known.job_id} is cancelled; resume it first")
@@ -91,10 +96,10 @@ def obeyed(
     return row, _changes(known, record, reason)
 
 
-def run_now(known: JobRow, record: Stamped) -> ReadyRun:
-    """A run that is due at the time of the command."""
+def run_now(known: JobRow, due_ms: int, record: Stamped) -> ReadyRun:
+    """A run besides those of the job's triggers, due at about the time of the command."""
     _require_alive(known)
-    return extra_run(known, definition_of(known), record.stamp_ms, record.stamp_ms)
+    return extra_run(known, definition_of(known), due_ms, record.stamp_ms)
 
 
 def runs_named(known: JobRow, command: ControlCommand, stamp_ms: int) -> dict[str, tuple[str, int]]:
@@ -116,9 +121,12 @@ def backfilled(known: JobRow, latest: Latest, record: Stamped) -> Sequence[Ready
         raise InvalidJob("end", f"the span has more than {BACKFILL_MAX} due times; ask for it in parts")
     job = definition_of(known)
     runs = []
+    # What is due from here on is the schedule's to emit, or to leave out by an event: without one it is still to come.
+    begin_ms = known.accepted_ms if known.since_ms is None else known.since_ms
+    begin_ms = min(begin_ms, record.stamp_ms - ON_ITS_WAY_MS)
     for run, attempt in latest.items():
         due_ms = int(run.rpartition("@")[2])
-        if is_left_out(attempt) or (attempt is None and due_ms < record.stamp_ms - ON_ITS_WAY_MS):
+        if is_left_out(attempt) or (attempt is None and due_ms < begin_ms):
             again = extra_run(known, job, due_ms, record.stamp_ms)
             number = attempt[0] + 1 if attempt else 1
             runs.append(replace(again, attempt=number, overlap=Overlap.QUEUE_ALL))
@@ -128,9 +136,11 @@ def backfilled(known: JobRow, latest: Latest, record: Stamped) -> Sequence[Ready
 def retried(known: JobRow, latest: Latest, record: Stamped) -> Sequence[ReadyRun]:
     """The next attempt of a run that has ended without success, by the job's present definition. Raises InvalidJob."""
     _require_alive(known)
-    ((run, attempt),) = latest.items()
+    run, attempt = next(iter(latest.items()), ("", None))
     if attempt is None:
-        raise InvalidJob("run", f"nothing is recorded of a run {run}")
+        raise InvalidJob(
+            "run", "nothing is recorded of it; dueline failed lists the runs that can be retried"
+        )
     if attempt[1] not in ENDS or attempt[1] is RunState.SUCCEEDED:
         raise InvalidJob(
             "run", f"run {run} is {attempt[1]}; only one that has ended without success can be retried"
@@ -166,16 +176,17 @@ def _version(known: JobRow, record: Stamped, state: JobState, since_ms: int | No
 
 def _changes(known: JobRow, record: Stamped, cancel_reason: str = "") -> list[Change]:
     """What the schedule holds of the job as it was and counts no more."""
-    active = known.state is JobState.ACTIVE
-    if not active and not cancel_reason:
-        return []  # there is nothing
+    # A cancelled job has a row there as an active one has: it ends when its time comes, or belongs to a later version.
+    has_row = known.state is not JobState.PAUSED
+    if not has_row and not cancel_reason:
+        return []
     stamp_ms = record.stamp_ms
     return [
         Change(
             job_id=known.job_id,
             version=record.offset,
             since_ms=stamp_ms,
-            until_ms=last_emit_ms(definition_of(known), stamp_ms) if active else stamp_ms,
+            until_ms=last_emit_ms(definition_of(known), stamp_ms) if has_row else stamp_ms,
             cancels=bool(cancel_reason),
             reason=cancel_reason,
         )

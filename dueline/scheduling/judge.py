@@ -9,9 +9,6 @@ A *change* says from which due time on the rows of a job's lower versions count 
 from there on. So what is due before a change is run as it was asked for then, and every due time belongs to one version. A
 cancel ends all rows of lower versions.
 
-What lies in the log and is not read yet, when a shard is taken over, *holds* the rows of the jobs that it may change: without that
-what was due since would be emitted before the cancel is heard of.
-
 A due time is *missed* if nobody could emit its run for `MISSED_AFTER_MS`: the platform was down, or the job was paused. What
 is left out of them, by the job's policy, ends in an event for each. They are gone through `LEFT_OUT_MAX` at a time, each
 time from a row that is durable. A verdict depends on the time, so an owner that repeats the work of one that was lost
@@ -20,7 +17,7 @@ once is so ever after, since the later one which is run instead has become due a
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from dueline.calendars import Calendars
@@ -64,8 +61,6 @@ class Judge:
         self._emitted = emitted
         self._calendars: Calendars = {} if calendars is None else calendars
         self._changes: defaultdict[str, list[Change]] = defaultdict(list)
-        #: Jobs that records to come may change, with the offset of the last one.
-        self._held: dict[str, int] = {}
 
     def learn(self, changes: Iterable[Change]) -> None:
         """Heed these changes from now on."""
@@ -83,23 +78,9 @@ class Judge:
             else:
                 del self._changes[job_id]
 
-    def hold(self, jobs: Mapping[str, int]) -> None:
-        """Pass no verdict on rows of these jobs until the records at these offsets are read."""
-        self._held.update(jobs)
-
-    def release(self, end: int, job_id: str | None = None) -> None:
-        """What lies below an offset is read, or one job's records are about to be, as soon as there is a verdict on its rows."""
-        if self._held:
-            self._held = {
-                job: offset for job, offset in self._held.items() if offset >= end and job != job_id
-            }
-
-    def judge(self, row: ScheduledRun, now_ms: int) -> Judged | None:
-        """The verdict on a row that is due; None while there is none."""
-        if self._held or self._changes:
+    def judge(self, row: ScheduledRun, now_ms: int) -> Judged:
+        if self._changes:
             job_id, _ = parse_run_id(row.run_id)
-            if job_id in self._held and row.key not in self._emitted:
-                return None
             if job_id in self._changes and (verdict := self._changed(row, job_id, now_ms)):
                 return verdict
         if row.definition is not None and row.attempt == 1:
@@ -112,27 +93,32 @@ class Judge:
 
     def _changed(self, row: ScheduledRun, job_id: str, now_ms: int) -> Judged | None:
         """What the changes of its job make of a row; None if nothing."""
+        run = decode_ready_run(row.run)
+        # A run that was asked for besides the schedule belongs to no version; nor does a retry, whose run has begun.
+        if row.attempt == 1 and row.submission == run.version and self.is_void(run):
+            return VOID
         if row.key in self._emitted:
             return None  # it is the executor's by now, and what follows on it has its own verdict
-        run = decode_ready_run(row.run)
         cancel = next((c for c in self._changes[job_id] if c.cancels and run.version < c.version), None)
-        if cancel is not None:
-            ended = run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms)
-            following = self._following(row, run)
-            # What was due before the cancel, and is late, ends by it too.
-            before = following is not None and parse_run_id(following.run_id)[1] < cancel.since_ms
-            return Judged(False, (ended,), following if before else None)
-        return VOID if row.attempt == 1 and self.is_void(run) else None
+        if cancel is None:
+            return None
+        ended = run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms)
+        following = _following(row, run.due_ms)
+        # What was due before the cancel, and is late, ends by it too.
+        before = following is not None and parse_run_id(following.run_id)[1] < cancel.since_ms
+        return Judged(False, (ended,), following if before else None)
 
     def is_void(self, run: ReadyRun) -> bool:
-        """Whether a run belongs to a later version than its own."""
+        """Whether a run belongs to a later version than its own. That of a cancelled job belongs to none: it has an end."""
         return any(
-            run.version < change.version and run.due_ms >= change.since_ms
+            run.version < change.version and run.due_ms >= change.since_ms and not change.cancels
             for change in self._changes.get(run.job_id, ())
         )
 
     def _judge_recurring(self, row: ScheduledRun, definition: bytes, now_ms: int) -> Judged:
-        job, run = _job(definition), decode_ready_run(row.run)
+        # Made anew rather than decoded: that is quicker, and the row's own bytes are what is emitted.
+        job = _job(definition)
+        run = _run_at(job, parse_run_id(row.run_id)[1], row.submission)
         events: list[RunEvent] = []
         while run.key not in self._emitted and (why := self._left_out(job, run, now_ms)) is not None:
             if events and self.is_void(run):
@@ -142,10 +128,10 @@ class Judge:
             events.append(run.unstarted(*why, now_ms))
             if (next_ms := job.next_ms(run.due_ms)) is None:
                 return Judged(False, tuple(events))
-            run = run_at(job, run, next_ms)
+            run = _run_at(job, next_ms, row.submission)
         if events:
             return Judged(False, tuple(events), row_of(run, row.submission, definition))
-        return Judged(True, following=self._following(row, run, job))
+        return Judged(True, following=_following(row, run.due_ms, job))
 
     def _left_out(self, job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
         """Why a due time is not run, if it isn't."""
@@ -156,28 +142,27 @@ class Judge:
                 name = job.excluded_by(run.due_ms, self._calendars)
             except (
                 InvalidJob
-            ):  # acceptance has found it, so this can't be; and a run too much does less harm than a stop
+            ):  # can't be, as acceptance has found it; and a run too much does less harm than a stop
                 name = None
             if name is not None:
                 return AttemptState.SKIPPED, f"it lies on a date of the calendar {name}"
         return _missed(job, run, now_ms)
 
-    def _following(self, row: ScheduledRun, run: ReadyRun, job: Job | None = None) -> ScheduledRun | None:
-        """The row of the next run of its job, if it has one."""
-        if row.definition is None or row.attempt > 1:
-            return None
-        job = job or _job(row.definition)
-        next_ms = job.next_ms(run.due_ms)
-        if next_ms is None:
-            return None
-        return row_of(run_at(job, run, next_ms), row.submission, row.definition)
+
+def _following(row: ScheduledRun, due_ms: int, job: Job | None = None) -> ScheduledRun | None:
+    """The row of the next run of its job, if it has one."""
+    if row.definition is None or row.attempt > 1:
+        return None
+    job = job or _job(row.definition)
+    next_ms = job.next_ms(due_ms)
+    if next_ms is None:
+        return None
+    return row_of(_run_at(job, next_ms, row.submission), row.submission, row.definition)
 
 
-def run_at(job: Job, run: ReadyRun, due_ms: int) -> ReadyRun:
-    """The run of the same version of a job for another due time."""
-    return ReadyRun.of(
-        job, due_ms=due_ms, emit_ms=job.emit_ms(due_ms), version=run.version, recurring=run.recurring
-    )
+def _run_at(job: Job, due_ms: int, version: int) -> ReadyRun:
+    """The run of a version of a recurring job for a due time."""
+    return ReadyRun.of(job, due_ms=due_ms, emit_ms=job.emit_ms(due_ms), version=version)
 
 
 def _missed(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:

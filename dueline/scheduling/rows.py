@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dueline.calendars import Calendars
+from dueline.calendars import Calendars, calendar_named
 from dueline.codec import decode_submission, encode_ready_run
 from dueline.errors import InvalidJob
 from dueline.ids import generated_at_ms, is_generated
@@ -13,6 +13,9 @@ from dueline.states import JobState
 
 #: How long a submission may be on its way, from the making of its id to its acceptance, for its first due time.
 ON_ITS_WAY_MS = 60_000
+#: Dates that are looked at for one that no calendar leaves out: more than a year's, in some 50 ms.
+LEFT_OUT_DATES_MAX = 400
+DATE_MS = 24 * 3600 * 1000
 
 
 def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> ScheduledRun:
@@ -61,19 +64,41 @@ def _first_due_ms(row: JobRow, job: Job, calendars: Calendars) -> int | None:
     # What began while the submission was on its way is its first due time too; an old id brings no old due times.
     begin_ms = min(base_ms(row.job_id, row.accepted_ms), row.accepted_ms)
     begin_ms = max(begin_ms, row.accepted_ms - ON_ITS_WAY_MS)
-    if any(trigger.excluding for trigger in job.triggers):
-        # It has to be due at some time; what a calendar leaves out before that ends in a record when its time has come.
-        job.first_ms(begin_ms, calendars)
+    # What a calendar leaves out before that ends in a record when its time has come.
+    require_some_date(job, begin_ms, calendars)
     return job.first_ms(begin_ms)
 
 
 def require_due_since(job: Job, since_ms: int, calendars: Calendars) -> None:
     """Raises InvalidJob for a changed job that is never due from the change on."""
-    if job.first_ms(since_ms, calendars) < since_ms:
+    require_some_date(job, since_ms, calendars)
+    if job.first_ms(since_ms) < since_ms:
         raise InvalidJob(
             "trigger",
             "its only due time was before the change, and belongs to the job as it was; give a later one",
         )
+
+
+def require_some_date(job: Job, begin_ms: int, calendars: Calendars) -> None:
+    """Raises InvalidJob for a job that its calendars leave no date for a long time, or that names one which there is not."""
+    names = {name for trigger in job.triggers for name in trigger.excluding}
+    for name in names:
+        calendar_named(name, calendars)
+    if not names:
+        return
+    left = LEFT_OUT_DATES_MAX
+    for trigger in job.triggers:
+        due_ms = trigger.next_ms(begin_ms - 1)
+        while due_ms is not None and left > 0:
+            if trigger.excluded_by(due_ms, calendars) is None:
+                return
+            left -= 1
+            due_ms = trigger.next_ms(due_ms + DATE_MS)
+    raise InvalidJob(
+        "trigger.excluding",
+        f"{', '.join(sorted(names))} leave out each of the first {LEFT_OUT_DATES_MAX - left} dates on which it is due, or all; "
+        "check the dates",
+    )
 
 
 def extra_run(row: JobRow, job: Job, due_ms: int, stamp_ms: int) -> ReadyRun:

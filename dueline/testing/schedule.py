@@ -53,6 +53,7 @@ class Schedule:
         self._open: defaultdict[str, dict[tuple[RunKey, int], ReadyRun]] = defaultdict(dict)
         self._offsets, self._rows = count(), count()
         self._lock = threading.RLock()
+        self._run_now_ms: dict[str, int] = {}
 
     def receive(self, key: str, value: bytes) -> None:
         """A record of the submissions topic. One that can't be accepted is kept as rejected."""
@@ -83,7 +84,6 @@ class Schedule:
                 row = heapq.heappop(self._waiting)[2]
                 run = decode_ready_run(row.run)
                 verdict = self._judge.judge(row, row.emit_ms if in_time else self._clock.now_ms())
-                assert verdict is not None  # nothing is read late here
                 if verdict.following is not None:
                     self._put(verdict.following)
                 due += verdict.events
@@ -149,7 +149,10 @@ class Schedule:
         if known is None:
             raise InvalidJob("id", f"there is no job {command.job_id} to {command.action}")
         if command.action is Action.RUN:
-            self._put(row_of(run_now(known, record), record.offset, None))
+            # One more of its job at the same moment has its own time.
+            due_ms = max(record.stamp_ms, self._run_now_ms.get(command.job_id, 0) + 1)
+            self._put(row_of(run_now(known, due_ms, record), record.offset, None))
+            self._run_now_ms[command.job_id] = due_ms
         elif command.action in (Action.BACKFILL, Action.RETRY):
             named = runs_named(known, command, record.stamp_ms)
             latest = {run_id: self._latest(*whose) for run_id, whose in named.items()}

@@ -66,16 +66,15 @@ _Latest = tuple[int, RunState] | None
 class Asked:
     """What a batch of submissions asks for."""
 
-    #: The offset behind the last record that was read.
+    #: The offset behind the last record that was read; 0 if none was.
     end: int = 0
     rows: list[ScheduledRun] = field(default_factory=list)
     jobs: list[JobRow] = field(default_factory=list)
     #: What to heed from now on.
     changes: list[Change] = field(default_factory=list)
-    #: The job that the first record which was not read is about to change, and how: to be heeded already, so that what is due
-    #: gets the right verdict.
-    waits_for: str | None = None
-    coming: list[Change] = field(default_factory=list)
+    #: What the first record that was not read will change, if that has to wait: to be heeded already, so that what is due gets
+    #: the right verdict.
+    coming: list[Change] | None = None
     #: Jobs that were cancelled: their owner is to be told.
     cancelled: list[JobRow] = field(default_factory=list)
     #: What ended without being emitted.
@@ -93,6 +92,8 @@ class _Found:
     jobs: _Jobs
     #: The latest attempt of each run that is retried, or might be filled in.
     runs: Mapping[str, _Latest]
+    #: The runs that commands name, by the offsets of their records.
+    named: Mapping[int, Mapping[str, tuple[str, int]]]
 
 
 class Known(Protocol):
@@ -117,6 +118,8 @@ class Acceptance:
         self._recent: OrderedDict[str, tuple[JobRow, int]] = OrderedDict()
         #: The jobs of which something was asked lately that their rows may not tell of, by the offset of the last such record.
         self._extra: dict[str, int] = {}
+        #: The due times of the runs that were asked for besides the schedule last.
+        self._run_now_ms: dict[str, int] = {}
 
     async def read(self, records: Sequence[Received], satisfied: int = 0) -> Asked:
         """What the records ask for, together. All below the offset `satisfied` are so, and stored as such."""
@@ -126,14 +129,15 @@ class Acceptance:
             # Before the look-up: a job that is forgotten after it would be neither remembered nor found.
             self._forget(records[0].stamp_ms)
             self._extra = {job_id: offset for job_id, offset in self._extra.items() if offset >= satisfied}
-        decoded = [(record, _decoded(record)) for record in records]
+            self._run_now_ms = {j: ms for j, ms in self._run_now_ms.items() if ms >= records[0].stamp_ms}
+        decoded = _decoded_together(records)
         if names := {name for _, submission in decoded for name in _calendars_of(submission)}:
             await self._calendars.require(names)
         found = await self._look_up(decoded)
         asked = Asked()
         for record, submission in decoded:
-            if (coming := self._coming(record, submission, found, satisfied)) is not None:
-                asked.waits_for, asked.coming = _id_of(record, submission), coming
+            asked.coming = self._coming(record, submission, found, satisfied)
+            if asked.coming is not None:
                 break
             before = len(asked.jobs)
             self._read_one(record, submission, found, asked)
@@ -142,6 +146,8 @@ class Acceptance:
                     self._remember(row, record)
             if isinstance(submission, ControlCommand):
                 self._extra[submission.job_id] = record.offset
+                if submission.action is Action.RUN:
+                    self._run_now_ms[submission.job_id] = self._free_ms(submission.job_id, record)
             asked.end = record.offset + 1
         return asked
 
@@ -171,18 +177,20 @@ class Acceptance:
             if (job_id := _id_of(record, submission))
             if not self._is_elsewhere(job_id)
             and job_id not in self._recent
-            and (isinstance(submission, RetryCommand) or self._may_be_known(job_id, record))
+            and (not isinstance(submission, Job) or self._may_be_known(job_id, record))
         }
         found = await self._known.find_jobs(self._shard, ids) if ids else {}
         jobs = {job_id: job for job_id, job in found.items() if job.state is not JobState.REJECTED}
+        named: dict[int, Mapping[str, tuple[str, int]]] = {}
         runs = {s.run.run_id: (s.run.job_id, s.run.due_ms) for _, s in decoded if isinstance(s, RetryCommand)}
         for record, submission in decoded:
             if isinstance(submission, ControlCommand) and (row := self._find(submission.job_id, jobs)):
-                runs |= runs_named(row, submission, record.stamp_ms)
+                named[record.offset] = runs_named(row, submission, record.stamp_ms)
+                runs |= named[record.offset]
         latest = await asyncio.gather(
             *(self._known.latest_attempt(run, *whose) for run, whose in runs.items())
         )
-        return _Found(jobs, dict(zip(runs, latest, strict=True)))
+        return _Found(jobs, dict(zip(runs, latest, strict=True)), named)
 
     def _coming(
         self, record: Received, submission: _Decoded, found: _Found, satisfied: int
@@ -197,9 +205,7 @@ class Acceptance:
             return None
         rehearsed = Asked()
         self._read_one(record, submission, found, rehearsed)
-        # The runs that it names were looked up for the job as it was before this batch.
-        names_runs = isinstance(submission, ControlCommand) and submission.start_ms is not None
-        return rehearsed.changes if rehearsed.jobs or names_runs else None
+        return rehearsed.changes if rehearsed.jobs else None
 
     def _read_job(self, record: Received, job: Job, found: _Found, asked: Asked) -> None:
         job_id = _id_of(record, job)
@@ -212,6 +218,8 @@ class Acceptance:
         known = self._find(job_id, found.jobs)
         if known is None:
             self._accept(record, job, asked)
+        elif known.version > record.offset:
+            pass  # it was read before its job was changed, and what it asked for is satisfied
         elif known.version == record.offset:
             self._ask(record, known, asked)  # it was stored before a crash, and is written again
         elif encode_job(same_job(known, job)) != known.definition:
@@ -274,12 +282,16 @@ class Acceptance:
         known = self._find(job_id, found.jobs)
         if known is None:
             raise InvalidJob("id", f"there is no job {job_id} to {command.action}")
-        if known.version == record.offset:
+        if known.version > record.offset:
+            pass  # as above
+        elif known.version == record.offset:
             self._ask(record, known, asked)
         elif command.action is Action.RUN:
-            asked.rows.append(row_of(run_now(known, record), record.offset, None))
+            run = run_now(known, self._free_ms(job_id, record), record)
+            asked.rows.append(row_of(run, record.offset, None))
         elif command.action in (Action.BACKFILL, Action.RETRY):
-            latest = {run_id: found.runs[run_id] for run_id in runs_named(known, command, record.stamp_ms)}
+            named = found.named.get(record.offset, {})  # none if its job came in the same batch
+            latest = {run_id: found.runs[run_id] for run_id in named}
             make = backfilled if command.action is Action.BACKFILL else retried
             asked.rows += [row_of(run, record.offset, None) for run in make(known, latest, record)]
         elif (outcome := obeyed(known, command, record, self._calendars)) is not None:
@@ -316,6 +328,10 @@ class Acceptance:
                 )
             )
 
+    def _free_ms(self, job_id: str, record: Received) -> int:
+        """When a run is due that is asked for besides the schedule: one more of its job asked for in the same moment has its own time."""
+        return max(record.stamp_ms, self._run_now_ms.get(job_id, 0) + 1)
+
     def _find(self, job_id: str, jobs: _Jobs) -> JobRow | None:
         recent = self._recent.get(job_id)
         return recent[0] if recent else jobs.get(job_id)
@@ -340,12 +356,27 @@ class Acceptance:
             self._recent.popitem(last=False)
 
 
+def _decoded_together(records: Sequence[Received]) -> list[tuple[Received, _Decoded]]:
+    """The first of the records, as many as are read in one go: one that asks for very many runs is read alone."""
+    decoded: list[tuple[Received, _Decoded]] = []
+    for record in records:
+        submission = _decoded(record)
+        is_much = isinstance(submission, ControlCommand) and submission.action is Action.BACKFILL
+        if is_much and decoded:
+            break
+        decoded.append((record, submission))
+        if is_much:
+            break
+    return decoded
+
+
 def _calendars_of(submission: _Decoded) -> Iterable[str]:
     """The calendars that a submission names."""
     if isinstance(submission, Job):
         return [name for trigger in submission.triggers for name in trigger.excluding]
     if isinstance(submission, ControlCommand) and submission.fields:
-        triggers = [submission.fields.get("trigger"), *(submission.fields.get("triggers") or ())]
+        several = submission.fields.get("triggers")
+        triggers = [submission.fields.get("trigger"), *(several if isinstance(several, list) else ())]
         named = (trigger.get("excluding") for trigger in triggers if isinstance(trigger, Mapping))
         return [name for names in named if isinstance(names, list) for name in names if isinstance(name, str)]
     return ()

@@ -3,6 +3,9 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any, cast
+
+from confluent_kafka import Message
 
 from dueline.address import REJECTED, SUBMISSIONS
 from dueline.codec import SUBMISSION_LENGTH_MAX, decode, decode_submission
@@ -50,6 +53,18 @@ class Received:
     @property
     def passed_on(self) -> bool:
         return any(name == FIRST_PLACE for name, _ in self.headers)
+
+
+def received_from_log(message: Message) -> Received:
+    """A record as confluent-kafka reads it."""
+    return Received(
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        stamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(cast(Any, message.headers() or ())),
+    )
 
 
 def readable_id(record: Received) -> str | None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from confluent_kafka import Message as LogMessage
 from faust.types import Message
 
 from dueline.address import BUCKET_MS, CONTROL, READY, RUNS, SUBMISSIONS, minute_of
@@ -27,7 +28,7 @@ from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.calendars import KeptCalendars
-from stream_processors.scheduler.received import Received, changed_id
+from stream_processors.scheduler.received import Received, changed_id, received_from_log
 from stream_processors.scheduler.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ READ_AHEAD_MS = 10_000
 PAGE_ROWS, HEAP_ROWS_MAX = 500, 4_000
 #: While what was read is waited for to be satisfied and stored, it is looked at as often as this.
 SATISFIED_INTERVAL_S = 0.02
+#: An offset below which all is satisfied, for who only rehearses.
+ALL_SATISFIED = 1 << 62
 #: Without anything due a wheel turns as often as this, so that its cursor keeps up with the time.
 TURN_INTERVAL_S = 1.0
 #: How long a released shard waits for the acknowledgement of what it has sent.
@@ -106,9 +109,9 @@ class Shard(Worker):
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
         await self._calendars.refresh()
         self._judge = Judge(emitted, self._calendars)
-        self._judge.hold(await answered(lambda: self._changing_since(self._row.submissions)))
         self._changes_until_ms = self._row.cursor_ms - CHANGES_KEPT_MS
         await self._learn_changes(now_ms + READ_AHEAD_MS)
+        await self._learn_unread(self._row.submissions)
         self._wheel = Wheel(
             cursor_ms=self._row.cursor_ms,
             submissions=self._row.submissions,
@@ -145,11 +148,9 @@ class Shard(Worker):
             received = [record for record in received if record.offset >= asked.end]
             if asked.end:
                 await self._do(asked, self._wheel)
-            if received:
-                # The record in front waits for what was asked before it, which must not wait for the record.
+            if asked.coming is not None:
                 self._judge.learn(asked.coming)
-                self._judge.release(asked.end, asked.waits_for)
-                await self._until_satisfied(received[0].offset, self._wheel)
+                await self._until_satisfied(self._wheel.admitted, self._wheel)
 
     async def _do(self, asked: Asked, wheel: Wheel) -> None:
         """Make all that was asked for durable, in an order in which nothing counts before what it rests on."""
@@ -168,7 +169,6 @@ class Shard(Worker):
         if records:
             await self._publisher.deliver(records)
         wheel.admit(asked.rows, asked.end)
-        self._judge.release(asked.end)
         self._turn_now.set()
 
     async def _until_satisfied(self, offset: int, wheel: Wheel) -> None:
@@ -277,6 +277,32 @@ class Shard(Worker):
         if self._wheel is not None:
             self._judge.forget(self._wheel.cursor_ms - CHANGES_KEPT_MS)
 
+    async def _learn_unread(self, offset: int) -> None:
+        """Have the judge know what submissions from an offset on, that lie in the log already, will change.
+
+        Else what has become due since would be emitted before the cancel is heard of. It is a rehearsal of what is read later,
+        of the records alone that name jobs which may be changed.
+        """
+        ids = await answered(lambda: {changed_id(m.key(), m.value() or b"") for m in self._unread(offset)})
+        ids.discard(None)
+        if not ids:
+            return
+
+        def concerned() -> list[Received]:
+            found = map(received_from_log, self._unread(offset))
+            return [
+                r
+                for r in found
+                if (r.key or b"").decode(errors="replace") in ids or changed_id(r.key, r.value or b"") in ids
+            ]
+
+        records = await answered(concerned)
+        rehearsal = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
+        while records:
+            asked = await rehearsal.read(records, ALL_SATISFIED)
+            self._judge.learn(asked.changes)
+            records = [record for record in records if record.offset >= asked.end]
+
     async def _learn_cancels(self, rows: Sequence[ScheduledRun]) -> None:
         """Retries lie further ahead than any due time tells: whether their job was cancelled is asked of the job."""
         retried = {parse_run_id(row.run_id)[0]: row.emit_ms for row in rows if row.attempt > 1}
@@ -337,11 +363,9 @@ class Shard(Worker):
     def _record(self, event: RunEvent) -> Record:
         return Record(RUNS, event.job_id.encode(), encode_run_event(event), self.partition)
 
-    def _changing_since(self, offset: int) -> dict[str, int]:
-        """The jobs that submissions from an offset on may change, with the offset of the last one."""
-        messages = read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
-        found = ((changed_id(m.key(), m.value() or b""), m.offset() or 0) for m in messages)
-        return {job_id: at for job_id, at in found if job_id is not None}
+    def _unread(self, offset: int) -> Iterator[LogMessage]:
+        """The submissions from an offset on that lie in the log. Blocking."""
+        return read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
 
     def _emitted_since(self, row: ShardRow) -> set[RunKey]:
         """The runs that the ready topics hold from the offsets of a shard row on."""

@@ -31,8 +31,8 @@ PRIORITY_OF = {topic: priority for priority, topic in READY.items()}
 
 #: Sends rows, in order, and what ended instead of being emitted; tells where they lie once all are acknowledged.
 Publish = Callable[[Sequence[ScheduledRun], Sequence[RunEvent]], Awaitable[Sequence[Placed]]]
-#: What becomes of a row at a time at which it is due; None while that can't be told yet.
-Verdict = Callable[[ScheduledRun, int], Judged | None]
+#: What becomes of a row at a time at which it is due.
+Verdict = Callable[[ScheduledRun, int], Judged]
 #: Makes rows durable.
 Save = Callable[[Sequence[ScheduledRun]], Awaitable[None]]
 
@@ -117,6 +117,11 @@ class Wheel:
             for priority, (first, _) in emission.spans.items():
                 lowest[priority] = min(lowest[priority], first)
         return lowest
+
+    @property
+    def admitted(self) -> int:
+        """The submissions below it have been read."""
+        return self._admitted
 
     def is_late(self, row: ScheduledRun) -> bool:
         """Whether nobody will look for the row in the schedule any more, so that it need not be there."""
@@ -228,20 +233,13 @@ class Wheel:
         waiting = list(rows)
         while waiting:
             now_ms = self._now_ms
-            rows, judged, later = [], [], []
-            for row in waiting:
-                verdict = self._judge(row, now_ms) if row.emit_ms <= now_ms else None
-                if verdict is None:
-                    later.append(row)
-                else:
-                    rows.append(row)
-                    judged.append(verdict)
-            waiting = later
+            rows = [row for row in waiting if row.emit_ms <= now_ms]
+            waiting = [row for row in waiting if row.emit_ms > now_ms]
             if not rows:
-                # Behind the cursor and not due yet, as the clock is behind the one by which the cursor was moved; or the
-                # judge waits for something.
+                # Behind the cursor and not due yet: the clock is behind the one by which the cursor was moved.
                 await self._stepped.wait()
                 continue
+            judged = [self._judge(row, now_ms) for row in rows]
             emission.sent += map(_identity, rows)
             emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in rows))
             ready = [row for row, verdict in zip(rows, judged, strict=True) if verdict.ready]

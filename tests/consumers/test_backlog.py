@@ -107,7 +107,7 @@ def came(overlap: Overlap, *, while_performed: bool) -> tuple[Backlog, Taken]:
         (Overlap.QUEUE_ALL, [], set()),
         (Overlap.QUEUE_ONE, [3], set()),
         (Overlap.SKIP, [2, 3], set()),
-        (Overlap.CANCEL_RUNNING, [], {"job"}),
+        (Overlap.CANCEL_RUNNING, [2], {"job"}),
     ],
 )
 def test_what_comes_while_a_run_of_its_job_is_performed_goes_by_its_policy(

@@ -46,3 +46,16 @@ def test_what_belongs_to_a_shard_that_was_given_up_is_forgotten() -> None:
     cancels.forget({1})
     assert cancels.reason(taken("there").run) is None
     assert cancels.reason(taken("here").run) == "why"
+
+
+def test_an_order_that_lies_in_the_log_counts_before_it_is_taken_and_is_done_after() -> None:
+    cancels = Cancels()
+    cancels.foresee(order(), PLACE, 3)
+    assert cancels.reason(taken("job").run) == "why"
+    assert cancels.settle(finished(normal=5, low=2)) == []
+    cancels.take(order(), PLACE, 3)
+    assert cancels.settle(finished(normal=5, low=2)) == [(PLACE, 3)]
+    assert not cancels
+    cancels.foresee(order(), PLACE, 4)
+    cancels.forget({0})
+    assert not cancels

@@ -15,6 +15,7 @@ from consumers.take_over import TakeOver
 from dueline.address import READY
 from dueline.clock import ManualClock
 from dueline.codec import decode_run_record
+from dueline.commands import CancelOrder
 from dueline.runs import OwnerStarted
 from dueline.states import AttemptState
 from infra.publisher import Placed, Record
@@ -39,6 +40,10 @@ class Steps:
         self.seen.append("ends")
         return dict.fromkeys(places, 70)
 
+    def cancels(self, _: object, claims: Sequence[Claim]) -> Mapping[int, list[tuple[int, CancelOrder]]]:
+        self.seen.append("cancels")
+        return {claim.shard: [] for claim in claims}
+
     async def hold(self, epochs: Mapping[Claim, int]) -> None:
         self.seen.append(f"hold {sorted(epochs.values())}")
         for claim in epochs:
@@ -61,6 +66,7 @@ class Steps:
 def take_over_with(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> TakeOver:
     monkeypatch.setattr(take_over, "_read_on", steps.read)
     monkeypatch.setattr(take_over, "ends_of", steps.ends)
+    monkeypatch.setattr(take_over, "_cancels", steps.cancels)
     settings: Any = None
     return TakeOver(
         settings, "me", ManualClock(), hold=steps.hold, deliver=steps.deliver, leased=steps.leased
@@ -76,7 +82,7 @@ async def test_a_shard_is_announced_only_when_it_is_held(monkeypatch: pytest.Mon
     steps = Steps([])
     found = Ownership(owner="other", epoch=4, released=True, position=0)
     (held,) = await take_over_with(steps, monkeypatch).run([claim_of(3, found)])
-    assert steps.seen == ["read", "hold [5]", "started 5", "read", "leased 7.0"]
+    assert steps.seen == ["read", "hold [5]", "started 5", "read", "cancels", "leased 7.0"]
     assert held.epoch == 5
     assert held.doubtful == {}
     assert held.findings.ended.keys() == {("last-word@5", 1)}

@@ -110,7 +110,6 @@ async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None =
 def following_row(row: ScheduledRun) -> ScheduledRun | None:
     """The row that follows upon one of a recurring job, emitted in time."""
     verdict = Judge().judge(row, row.emit_ms)
-    assert verdict is not None
     assert verdict.ready
     return verdict.following
 
@@ -553,3 +552,81 @@ def test_a_trigger_far_behind_another_is_followed_up() -> None:
     after = following_row(row)
     assert after is not None
     assert after.emit_ms > 221_000_000_000_000
+
+
+# -- commands ------------------------------------------------------------------------------------------------------
+
+
+def commanded(action: str, **fields: Any) -> bytes:
+    return json.dumps({"action": action, "id": NAME} | fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (commanded("change", fields={"triggers": 5}), "must be a list of triggers"),
+        (commanded("change", fields={"priorty": "low"}), "did you mean priority?"),
+        (commanded("change", fields={}), "a change, and nothing else, has fields"),
+        (commanded("pause", note="\ud800"), "half a surrogate pair"),
+        (commanded("backfill", start="2030-01-01T00:00Z"), "has a start and an end"),
+        (json.dumps({"action": "retry", "run": f"{NAME}@{'9' * 30}"}).encode(), "outside the years"),
+        (json.dumps({"action": "retry", "run": NAME}).encode(), "is not a run id"),
+        (json.dumps({"action": "retry", "run": f"{NAME}@5"}).encode(), "nothing is recorded of it"),
+        (commanded("stop"), "'stop' is not one of cancel"),
+        (commanded("pause", id="no id"), "is no job's id"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused_and_the_job_stays(value: bytes, reason: str) -> None:
+    found = asked(received(submission(), 1), received(value, 2, key=NAME.encode()))
+    assert reason in refusal(replace(found, rows=[]))[0]
+    assert [row.version for row in found.jobs] == [1]
+
+
+def test_a_backfill_is_read_alone() -> None:
+    """Each is a thousand look-ups at most, and nothing else waits for them in one go."""
+    value = commanded("backfill", start="2026-12-01T00:00Z", end="2026-12-02T00:00Z")
+    hourly = {"every_s": 3600, "start": "2026-12-01T00:00Z"}
+    records = [received(submission(trigger=hourly), 1), *(received(value, n) for n in (2, 3))]
+    acceptance = Acceptance(0, SHARDS, Memory(), NoCalendars({}))
+    ends, rows = [], []
+    while records:
+        found = asyncio.run(acceptance.read(records))
+        ends.append(found.end)
+        rows.append(len(found.rows))
+        records = [record for record in records if record.offset >= found.end]
+    assert ends == [2, 3, 4]
+    assert rows == [1, 25, 25], "the first is in the schedule, and the wheel tells those of the second apart"
+
+
+def test_runs_that_are_asked_for_in_one_moment_have_times_of_their_own() -> None:
+    found = asked(received(submission(), 1), *(received(commanded("run"), n) for n in (2, 3, 4)))
+    assert [row.run_id for row in found.rows[1:]] == [f"{NAME}@{NOW_MS + n}" for n in range(3)]
+
+
+def test_what_a_paused_job_missed_is_not_for_a_backfill() -> None:
+    """It is run, or left out, when the job is resumed."""
+    known, began_ms = Memory(), NOW_MS - 10 * 3_600_000
+    known.attempts[f"{NAME}@{began_ms}"] = (1, RunState.SUCCEEDED)
+    records = [
+        received(submission(trigger={"every_s": 3600}), 1, stamp_ms=began_ms),
+        received(commanded("pause"), 2, stamp_ms=began_ms + 1),
+        received(commanded("backfill", start="2027-01-01T00:00Z", end="2027-02-01T00:00Z"), 3),
+    ]
+    assert len(asked(*records, known=known).rows) == 1
+
+
+def test_a_command_finds_a_job_whose_id_was_made_by_a_clock_ahead() -> None:
+    job_id, known = generated(NOW_MS + 60_000), Memory()
+    known.store(asked(received(submission(job_id), 1)).jobs)
+    value = json.dumps({"action": "pause", "id": job_id}).encode()
+    (row,) = asked(received(value, 2), known=known).jobs
+    assert row.state is JobState.PAUSED
+
+
+def test_a_job_whose_calendars_leave_no_date_is_refused_soon() -> None:
+    days = [date(2027, 1, 1) + timedelta(days=n) for n in range(3000)]
+    calendars = NoCalendars({"all": Calendar("all", days)})
+    trigger = {"cron": "0 8 * * *", "excluding": ["all"]}
+    value = submission(trigger=trigger)
+    found = asyncio.run(Acceptance(0, SHARDS, Memory(), calendars).read([received(value)]))
+    assert "leave out each of the first 400 dates" in refusal(found)[0]

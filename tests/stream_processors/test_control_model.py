@@ -22,7 +22,8 @@ from dueline.scheduling.values import Change, Position, ScheduledRun
 from dueline.states import AttemptState
 from dueline.triggers import Every
 from stream_processors.scheduler.acceptance import Acceptance, Asked
-from stream_processors.scheduler.received import Received, changed_id
+from stream_processors.scheduler.received import Received
+from stream_processors.scheduler.shard import ALL_SATISFIED
 from tests.stream_processors.test_acceptance import (
     NAME,
     NOW_MS,
@@ -78,8 +79,8 @@ class World:
         self.emitted = {run.key for run in self.ready}
         self.judge = Judge(self.emitted)
         self.judge.learn(self.changes)
-        unread = ((changed_id(r.key, r.value or b""), r.offset) for r in self.log[self.read :])
-        self.judge.hold({job_id: offset for job_id, offset in unread if job_id})
+        rehearsal = Acceptance(0, SHARDS, self.known, NoCalendars({}))
+        self.judge.learn(asyncio.run(rehearsal.read(self.log[self.read :], ALL_SATISFIED)).changes)
         self.acceptance = Acceptance(0, SHARDS, self.known, NoCalendars({}))
         self.late: list[ScheduledRun] = []
         self.done: set[Position] = set()
@@ -94,9 +95,8 @@ class World:
                 if die_before_jobs:
                     self.take_over()
                     return
-            if left:
+            if asked.coming is not None:
                 self.judge.learn(asked.coming)
-                self.judge.release(asked.end, asked.waits_for)
                 self.turn()
                 self.store()
                 assert self.stored[1] >= left[0].offset, "what was asked before waits for what comes"
@@ -111,24 +111,19 @@ class World:
         self.orders += [row.version for row in asked.cancelled]
         self.late += [row for row in asked.rows if row.emit_ms < self.cursor_ms]
         self.read = asked.end
-        self.judge.release(asked.end)
 
     def turn(self) -> None:
-        """Emit what is due, as far as there is a verdict."""
-        waiting: list[ScheduledRun] = []
+        """Emit what is due."""
         while True:
             rows = [row for row in self.schedule.values() if self.cursor_ms <= row.emit_ms <= self.now_ms]
             rows = [
                 row
                 for row in sorted(rows, key=lambda row: row.position) + self.late
-                if row.position not in self.done and row not in waiting
+                if row.position not in self.done
             ]
             if not rows:
                 break
             verdict = self.judge.judge(rows[0], self.now_ms)
-            if verdict is None:
-                waiting.append(rows[0])
-                continue
             self.done.add(rows[0].position)
             run = decode_ready_run(rows[0].run)
             if verdict.ready and run.key not in self.emitted:
@@ -140,9 +135,8 @@ class World:
                 if following.emit_ms < self.cursor_ms:
                     self.late.append(following)
         self.late = [row for row in self.late if row.position not in self.done]
-        if not waiting:
-            self.cursor_ms = max(self.cursor_ms, self.now_ms + 1)
-            self.satisfied = self.read
+        self.cursor_ms = max(self.cursor_ms, self.now_ms + 1)
+        self.satisfied = self.read
 
     def store(self) -> None:
         self.stored = self.cursor_ms, self.satisfied
@@ -179,7 +173,7 @@ def expected(log: list[Received], end_ms: int) -> tuple[dict[int, set[int]], set
                 continue
             cut(stamp_ms)
             period_ms, anchor_ms = every_ms, stamp_ms
-            version, since_ms = record.offset, stamp_ms
+            version, since_ms = record.offset, since_ms if state == "PAUSED" else stamp_ms
             state = "PAUSED" if state == "PAUSED" else "ACTIVE"
         elif action == "pause" and state == "ACTIVE":
             cut(stamp_ms)

@@ -320,3 +320,17 @@ async def test_closing_waits_for_acknowledgements(transport: Transport) -> None:
     transport.acknowledge(transport.sent[0])
     await closing
     assert wheel.cursor_ms == 151
+
+
+async def test_what_was_sent_before_is_waited_for_and_nothing_else(transport: Transport) -> None:
+    wheel = wheel_on(transport)
+    wheel.read([row(110, "a"), row(120, "b")], BUCKET_END)
+    await step(wheel, 110)
+    waiting = asyncio.create_task(wheel.acknowledged())
+    await step(wheel, 120)
+    first, second = transport.sent
+    assert not waiting.done()
+    transport.acknowledge(first)
+    await settle()
+    assert waiting.done()
+    transport.acknowledge(second)

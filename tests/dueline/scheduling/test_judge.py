@@ -42,9 +42,7 @@ def judged(
 ) -> Judged:
     judge = Judge({(f"job@{due_ms}", 1) for due_ms in emitted})
     judge.learn(changes)
-    verdict = judge.judge(row, now_ms)
-    assert verdict is not None
-    return verdict
+    return judge.judge(row, now_ms)
 
 
 def ends(verdict: Judged) -> list[tuple[int, AttemptState]]:
@@ -152,15 +150,36 @@ def test_what_was_due_before_a_cancel_and_is_late_ends_by_it_one_by_one() -> Non
     assert (ends(second), next_minute(second)) == ([(-1, CANCELLED)], None)
 
 
-def test_a_job_that_may_be_changed_by_what_is_not_read_yet_is_held() -> None:
+def test_of_two_tellings_of_one_change_the_longer_counts() -> None:
     judge = Judge()
-    judge.hold({"job": 9, "other": 10})
-    row = once(NOW_MS)
-    assert judge.judge(row, NOW_MS) is None
-    judge.release(9)
-    assert judge.judge(row, NOW_MS) is None
-    judge.release(10)
-    assert judge.judge(row, NOW_MS) == Judged(True)
+    cancel = change(8, NOW_MS, cancels=True)
+    for until_ms in (NOW_MS - 10, NOW_MS + 10, NOW_MS - 5):
+        judge.learn([replace(cancel, until_ms=until_ms)])
+    judge.forget(NOW_MS)
+    assert not judge.judge(once(NOW_MS, attempt=2), NOW_MS).ready
+
+
+def test_a_due_time_after_a_revival_is_the_new_versions_and_has_no_other_end() -> None:
+    changes = (change(8, NOW_MS - 20, cancels=True), change(9, NOW_MS - 10))
+    assert judged(recurring(NOW_MS, version=7), NOW_MS, *changes) == Judged(False)
+    assert judged(recurring(NOW_MS, version=9), NOW_MS, *changes).ready
+    between = judged(once(NOW_MS - 15, version=7), NOW_MS, *changes)
+    assert [event.state for event in between.events] == [CANCELLED]
+
+
+def test_the_old_versions_row_is_void_though_the_new_versions_run_was_emitted() -> None:
+    """Else it would be followed, for good."""
+    verdict = judged(recurring(NOW_MS), NOW_MS, change(8, NOW_MS - 5), emitted=(NOW_MS,))
+    assert verdict == Judged(False)
+    verdict = judged(recurring(NOW_MS, version=8), NOW_MS, change(8, NOW_MS - 5), emitted=(NOW_MS,))
+    assert next_minute(verdict) == 1
+
+
+def test_a_run_besides_the_schedule_belongs_to_no_version() -> None:
+    job = Job(id="job", executor_class="x", triggers=(Once(from_ms(NOW_MS)),))
+    run = ReadyRun.of(job, due_ms=NOW_MS, emit_ms=NOW_MS, version=7, recurring=True)
+    assert judged(row_of(run, 8, None), NOW_MS, change(9, NOW_MS)).ready
+    assert not judged(row_of(run, 7, None), NOW_MS, change(9, NOW_MS)).ready
 
 
 def test_changes_that_have_passed_are_forgotten() -> None:
