@@ -159,7 +159,7 @@ class Performer:
                 retry_ms=outcome.retry_ms,
                 progress=outcome.progress,
             )
-            await self._conclude(taken, outcome, following)
+            await self._conclude(taken, _with_its_end(taken.run, outcome, following), following)
 
     async def _perform_in_slot(self, taken: Taken) -> Outcome:
         started_ms = self._clock.now_ms()
@@ -242,3 +242,9 @@ def _within_its_end(taken: Taken, now_ms: int) -> Taken:
         return taken
     run = replace(run, timeout_ms=left_ms)
     return replace(taken, run=run, record=encode_ready_run(run))
+
+
+def _with_its_end(run: ReadyRun, outcome: Outcome, following: ReadyRun | None) -> Outcome:
+    """The outcome; if another attempt would follow but for the end of the run, it says so."""
+    more = "" if following else run.out_of_time(outcome.state, outcome.ended_ms, final=outcome.final)
+    return replace(outcome, reason=f"{outcome.reason}; {more}") if more else outcome

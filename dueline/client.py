@@ -167,7 +167,10 @@ class _Submitting(Generic[Id, Ids, Done]):
 
         `{"priority": "high", "trigger": {"every_s": 60}}`; a None stands for the field's default.
         """
-        changed_job(Job(executor_class="any"), fields)  # what no job can have is refused here
+        # What no job can have is refused here, and a trigger that is never due.
+        changed = changed_job(Job(executor_class="any"), fields)
+        if changed.triggers:
+            changed.anchored(self._clock.now_ms()).first_ms(self._clock.now_ms())
         command = ControlCommand(job_id=job_id, action=Action.CHANGE, fields=fields, note=note)
         return self._command(command, timeout)
 

@@ -19,7 +19,7 @@ from dueline.clock import from_ms, to_ms
 from dueline.commands import Action, CancelOrder, ControlCommand, RetryCommand
 from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
-from dueline.ids import is_generated, is_name
+from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
 from dueline.job import Job, Priority, ReadParams, params_text
 from dueline.json_form import calendar_from_json, command_from_json, job_from_json
 from dueline.policies import IfExists, Missed, Overlap, Retry
@@ -259,7 +259,10 @@ def _control_command(fields: Mapping[str, Any]) -> ControlCommand:
 def require_job_id(field: str, text: str) -> None:
     """Raises InvalidJob for a text that can be no job's id."""
     if not (is_generated(text) or is_name(text)):
-        raise InvalidJob(field, f"{text!r:.80} is no job's id")
+        raise InvalidJob(
+            field,
+            f"{text!r:.80} is no job's id, which is made of 1 to {NAME_LENGTH_MAX} letters, digits or any of . _ : / -",
+        )
 
 
 _SUBMISSIONS: Mapping[str, Callable[[Mapping[str, Any]], Submission]] = {

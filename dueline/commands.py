@@ -64,11 +64,14 @@ class ControlCommand:
         except UnicodeEncodeError as error:
             raise InvalidJob("note", "holds half a surrogate pair, which is no text") from error
         if bool(self.fields) is not (self.action is Action.CHANGE):
-            raise InvalidJob("fields", "a change, and nothing else, has fields: the new values by name")
+            raise InvalidJob(
+                "fields",
+                'fields are for the action change, which needs them: the new values, such as {"priority": "high"}',
+            )
         span = (self.start_ms, self.end_ms)
         has_span = self.action in (Action.BACKFILL, Action.RETRY)
         if (None not in span) is not has_span or span.count(None) == 1:
-            raise InvalidJob("start", "a backfill, and nothing else, has a start and an end")
+            raise InvalidJob("start", "start and end are for the action backfill, which needs both")
         if self.action is Action.RETRY and self.start_ms != self.end_ms:
             raise InvalidJob("run", "a retry is of one run, which is named by its id")
         for field_name, ms in (("start", self.start_ms), ("end", self.end_ms)):

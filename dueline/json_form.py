@@ -114,7 +114,10 @@ def changed_job(job: Job, fields_given: Mapping[str, Any]) -> Job:
     _object("submission", fields_given, [name for name in _JOB_FIELDS if name not in ("id", "if_exists")])
     if "trigger" in fields_given:
         del form["triggers"]
-    return job_from_json(form | dict(fields_given))
+    changed = form | dict(fields_given)
+    if isinstance(retry := fields_given.get("retry"), Mapping):
+        changed["retry"] = form["retry"] | dict(retry)
+    return job_from_json(changed)
 
 
 def command_from_json(source: object) -> ControlCommand:
@@ -127,9 +130,14 @@ def command_from_json(source: object) -> ControlCommand:
     start_ms, end_ms = (
         to_ms(_moment(name, given[name])) if name in given else None for name in ("start", "end")
     )
-    job_id = given.get("id", "")
     if ("run" in given) is not (action is Action.RETRY):
-        raise InvalidJob("run", "a retry, and nothing else, names a run")
+        raise InvalidJob(
+            "run",
+            'is for the action retry, which needs it: the id of the run, such as "nightly-report@1893459600000"',
+        )
+    if "run" not in given and "id" not in given:
+        raise InvalidJob("id", "is missing; it names the job")
+    job_id = given.get("id", "")
     if "run" in given:
         try:
             job_id, start_ms = parse_run_id(given["run"])

@@ -123,5 +123,5 @@ def require_number(field: str, value: object, low: float, high: float, *, whole:
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         raise InvalidJob(
-            field, f"{value!r:.80} must be a {'whole ' if whole else ''}number from {low:g} to {high:g}"
+            field, f"{value!r:.80} must be a {'whole ' if whole else ''}number from {low:.12g} to {high:.12g}"
         )

@@ -144,6 +144,15 @@ class ReadyRun:
             progress=progress or self.progress,
         )
 
+    def out_of_time(self, state: AttemptState, ended_ms: int, *, final: bool) -> str:
+        """Why no attempt follows upon one that ended like this, if that is for lack of time; else empty."""
+        if self.end_by_ms is None or self.after(state, ended_ms, final=final) is not None:
+            return ""
+        if replace(self, end_by_ms=None).after(state, ended_ms, final=final) is None:
+            return ""
+        within_s = (self.end_by_ms - self.due_ms) / 1000
+        return f"no attempt follows, as it has to end within {within_s:g} s of its due time"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dueline.ids import run_id
 from dueline.job import Job
+from dueline.scheduling.rows import ON_ITS_WAY_MS
 from dueline.states import ENDS, AttemptState, JobState, RunState, run_state_after
 
 
@@ -141,7 +142,11 @@ def next_due_ms(job: Job, accepted_ms: int, since_ms: int | None, latest_due_ms:
     """
     if since_ms is not None:
         return job.next_ms(max(since_ms - 1, latest_due_ms or 0))
-    return job.first_ms(accepted_ms) if latest_due_ms is None else job.next_ms(latest_due_ms)
+    first_ms = job.first_ms(accepted_ms)
+    # Earlier ones are those of a backfill, or of an id that was made a while before its acceptance.
+    if latest_due_ms is None or (job.recurring and latest_due_ms < first_ms - ON_ITS_WAY_MS):
+        return first_ms
+    return job.next_ms(latest_due_ms)
 
 
 def job_state(stored: JobState, next_ms: int | None, last: RunState | None) -> JobState:

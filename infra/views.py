@@ -55,6 +55,8 @@ SCAN_S = 5.0
 #: Later than any job's place in a listing, and than any due time: the last minute that fits into a bucket's number.
 END_MS = 2**31 * BUCKET_MS - 1
 
+#: Periods before a job's acceptance in which runs of backfills are looked for: a year.
+BACKFILLED_PERIODS = 12
 #: As long as the table of failures keeps its rows.
 FAILURES_KEPT_DAYS = 30
 
@@ -262,6 +264,10 @@ class Views:
             before = known
 
     async def _failed_at(self, run: str) -> int:
+        try:
+            parse_run_id(run)
+        except ValueError as error:
+            raise NotFound(str(error)) from error
         view = await self.run(run)
         if view.state not in FAILURES or view.last is None or view.last.ended_ms is None:
             raise NotFound(f"run {run} is {view.state}, and no place in the listing of failed runs")
@@ -272,7 +278,9 @@ class Views:
         last = view.last_run.due_ms if view.last_run else 0
         latest = minute_of(min(before_ms, max(last, self._clock.now_ms()))) // PERIOD
         dues: list[int] = []
-        for period in range(latest, minute_of(view.accepted_ms or 0) // PERIOD - 1, -1):
+        # A backfill may have asked for due times of before the job.
+        earliest = minute_of(view.accepted_ms or 0) // PERIOD - BACKFILLED_PERIODS
+        for period in range(latest, earliest - 1, -1):
             if len(dues) >= limit:
                 break
             rows = await self._ask(Statement.VIEW_HISTORY, view.job_id, period, before_ms, limit)

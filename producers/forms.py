@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 from dueline.clock import from_ms
+from dueline.codec import decode
+from dueline.errors import UndecodableRecord
 from dueline.json_form import job_to_json
 from dueline.runs import Heartbeat, Output
 from infra.rejects import Rejected
@@ -107,7 +109,7 @@ def rejected_form(rejected: Rejected) -> Form:
         "reason": rejected.reason,
         "place": rejected.place,
         "key": text(rejected.key),
-        "value": text(rejected.value),
+        "value": readable(rejected.value),
         "cut": rejected.cut or None,
     }
 
@@ -116,6 +118,15 @@ def instant(ms: int | None) -> str | None:
     if ms is None:
         return None
     return from_ms(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def readable(value: bytes | None) -> str | None:
+    """A record's value for people: Avro of ours as JSON, anything else as it is."""
+    try:
+        name, fields = decode(value or b"")
+        return f"{name} {json.dumps(fields, ensure_ascii=False, default=str)}"
+    except UndecodableRecord:
+        return text(value)
 
 
 def text(data: bytes | None) -> str | None:

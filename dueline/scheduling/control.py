@@ -40,7 +40,7 @@ Latest = Mapping[str, tuple[int, RunState] | None]
 
 def changed(known: JobRow, job: Job, record: Stamped, calendars: Calendars) -> tuple[JobRow, list[Change]]:
     """The job with another definition. Raises InvalidJob if that is never due from now on."""
-    stamp_ms = record.stamp_ms
+    stamp_ms = begin_ms_of(record)
     # The same triggers go on as they are: an interval without a start keeps its beat.
     keeps = job.triggers and same_job(known, job).triggers == definition_of(known).triggers
     anchor_ms = known.anchor_ms if keeps else stamp_ms
@@ -63,6 +63,11 @@ def changed(known: JobRow, job: Job, record: Stamped, calendars: Calendars) -> t
     return row, _changes(known, record)
 
 
+def begin_ms_of(record: Stamped) -> int:
+    """From when on due times are for what a record says: later than the record. What was due then may have been emitted."""
+    return record.stamp_ms + 1
+
+
 def same_job(known: JobRow, job: Job) -> Job:
     """A job as it would be stored if it were accepted when the present definition was: its own definition changes nothing."""
     return _normal(known, job, known.anchor_ms)
@@ -74,7 +79,7 @@ def obeyed(
     """The job as a command wants it; None if it is so already. Raises InvalidJob for what can't be."""
     if command.action is Action.CHANGE:
         return _change(known, command, record, calendars)
-    state, stamp_ms = known.state, record.stamp_ms
+    state, stamp_ms = known.state, begin_ms_of(record)
     if command.action is Action.RESUME:
         if state is JobState.ACTIVE:
             return None
@@ -180,7 +185,7 @@ def _changes(known: JobRow, record: Stamped, cancel_reason: str = "") -> list[Ch
     has_row = known.state is not JobState.PAUSED
     if not has_row and not cancel_reason:
         return []
-    stamp_ms = record.stamp_ms
+    stamp_ms = begin_ms_of(record)
     return [
         Change(
             job_id=known.job_id,

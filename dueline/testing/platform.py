@@ -210,13 +210,14 @@ class TestPlatform:
         if following is not None:
             command = RetryCommand(follows=run.attempt, run=following)
             self._schedule.receive(run.job_id, encode_retry_command(command))
+        more = "" if following else run.out_of_time(report.state, ended_ms, final=report.final)
         attempt = AttemptView(
             attempt=run.attempt,
             state=report.state,
             started=from_ms(started_ms),
             ended=from_ms(ended_ms),
             retry=None if following is None else from_ms(following.emit_ms),
-            reason=report.reason,
+            reason=report.reason + (more and f"; {more}"),
             output=Output(
                 run_id=run.run_id,
                 attempt=run.attempt,

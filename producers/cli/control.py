@@ -57,6 +57,8 @@ def _control(
             for job_id in chosen:
                 method(client)(job_id, note, timeout=within.total_seconds())
                 click.echo(f"{job_id} {done}")
+        if chosen:
+            _tell_where_refusals_are()
 
     command.__doc__ = doc
     return click.command(name)(_which(command))
@@ -118,6 +120,7 @@ def change(settings: Settings, /, job_id: str, note: str, within: timedelta, **o
     with Client(settings.kafka) as client:
         client.change(job_id, fields, note, timeout=within.total_seconds())
     click.echo(f"{job_id} is to be changed: {', '.join(sorted(fields))}")
+    _tell_where_refusals_are()
 
 
 @click.command()
@@ -138,6 +141,7 @@ def backfill(
     with Client(settings.kafka) as client:
         client.backfill(job_id, start, end, note, timeout=within.total_seconds())
     click.echo(f"{job_id} is to be run for its due times of that span")
+    _tell_where_refusals_are()
 
 
 @click.command()
@@ -157,6 +161,12 @@ def retry(settings: Settings, /, runs: tuple[str, ...], note: str, within: timed
         for run in runs:
             client.retry(run, note, timeout=within.total_seconds())
             click.echo(f"{run} is to be performed again")
+    _tell_where_refusals_are()
+
+
+def _tell_where_refusals_are() -> None:
+    """Whether a command can be obeyed only the scheduler knows, which reads it later."""
+    click.echo("accepted; if it can't be obeyed, dueline rejected says why", err=True)
 
 
 def _chosen(settings: Settings, ids: Sequence[str], filters: dict[str, Any]) -> list[str]:

@@ -52,9 +52,14 @@ _OPTIONS = (
         "--backoff", type=Duration(), help="Pause before the first retry; each is twice the one before."
     ),
     click.option("--timeout", type=Duration(), help="An attempt is ended after this time.  [else 5m]"),
-    click.option("--pause", "pauses", type=Duration(), multiple=True, help="The pauses one by one instead."),
     click.option(
-        "--give-up-on", metavar="KIND", multiple=True, help="No retry after this exception class, or timeout."
+        "--pause", "pauses", type=Duration(), multiple=True, help="The pauses before retries, one by one."
+    ),
+    click.option(
+        "--give-up-on",
+        metavar="KIND",
+        multiple=True,
+        help="No retry after this exception class (or one below it), or timeout.",
     ),
     click.option(
         "--missed",
@@ -110,12 +115,13 @@ def fields_from_options(given: dict[str, Any]) -> dict[str, Any]:
     if given.keys() & {"argv", "param", "params"}:
         plain["params"] = _params(given)
         names.add("params")
-    if given.keys() & {"retries", "max_attempts", "backoff", "pauses", "give_up_on"}:
-        plain["retry"] = _retry(given)
-        names.add("retry")
+    retry = _retry_fields(given)
     triggers = tuple(_triggers(given))
     form = job_to_json(Job(**{"executor_class": "any"} | plain))
     changed = {name: form[name] for name in form if name in names}
+    if retry:
+        form["retry"] = job_to_json(Job(executor_class="any", retry=Retry(**retry)))["retry"]
+        changed["retry"] = {name: form["retry"][name] for name in retry}
     if triggers:
         changed["triggers"] = [trigger_to_json(trigger) for trigger in triggers]
     return changed
@@ -178,6 +184,10 @@ def _after(wait: timedelta) -> datetime:
 
 
 def _retry(given: dict[str, Any]) -> Retry:
+    return Retry(**_retry_fields(given))
+
+
+def _retry_fields(given: dict[str, Any]) -> dict[str, Any]:
     if "retries" in given and "max_attempts" in given:
         raise click.UsageError(
             "give --retries or --max-attempts, not both: the latter counts the first attempt too"
@@ -193,4 +203,4 @@ def _retry(given: dict[str, Any]) -> Retry:
         fields["pauses_s"] = tuple(pause.total_seconds() for pause in given["pauses"])
     if "give_up_on" in given:
         fields["give_up_on"] = tuple(given["give_up_on"])
-    return Retry(**fields)
+    return fields

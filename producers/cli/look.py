@@ -10,6 +10,7 @@ import click
 from dueline.errors import NotFound
 from dueline.json_form import trigger_to_json
 from dueline.outputs import read_output
+from dueline.policies import Retry
 from dueline.runs import Output
 from dueline.states import AttemptState, JobState
 from infra.rejects import latest_rejected
@@ -203,11 +204,24 @@ def _described(view: JobView) -> list[tuple[str, Any]]:
             ("params", json.dumps(dict(definition.params), ensure_ascii=False)),
             ("priority", definition.priority.value),
             *(("trigger", json.dumps(trigger_to_json(trigger))) for trigger in definition.triggers),
-            ("attempts", f"at most {definition.retry.max_attempts}"),
+            ("attempts", _attempts(definition.retry)),
             ("timeout", f"{definition.timeout_s:g} s"),
+            ("missed", definition.missed.value if definition.recurring else ""),
+            ("overlap", definition.overlap_policy.value),
+            ("start within", "" if definition.start_within_s is None else f"{definition.start_within_s:g} s"),
+            ("end within", "" if definition.end_within_s is None else f"{definition.end_within_s:g} s"),
         ]
     lines += [("accepted", when(view.accepted_ms)), ("next due", when(view.next_due_ms))]
     return [(label, value) for label, value in lines if value != ""]
+
+
+def _attempts(retry: Retry) -> str:
+    if retry.max_attempts == 1:
+        return "at most 1"
+    pauses = ", ".join(f"{retry.backoff_ms(n, 0.0) / 1000:g}" for n in range(1, min(retry.max_attempts, 6)))
+    more = ", …" if retry.max_attempts > 6 else ""
+    unless = f"; none after {', '.join(retry.give_up_on)}" if retry.give_up_on else ""
+    return f"at most {retry.max_attempts}, after pauses of {pauses}{more} s{unless}"
 
 
 def _attempt_of(run: RunView, number: int | None) -> AttemptView:

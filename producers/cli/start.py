@@ -28,7 +28,7 @@ def ledger(settings: Settings) -> None:
 
 
 @click.command()
-@click.option("--slots", type=click.IntRange(1, 1024), help="Runs at once.  [env DUELINE_SLOTS; else 2]")
+@click.option("--slots", type=click.IntRange(1, 1024), help="Runs at once.  [env DUELINE_SLOTS; else 4]")
 @click.option(
     "--import",
     "imports",

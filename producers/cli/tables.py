@@ -11,7 +11,7 @@ from dueline.runs import Heartbeat
 from dueline.states import JobState, RunState
 from infra.rejects import Rejected
 from infra.view_values import AttemptView, JobView, RunView
-from producers.forms import text
+from producers.forms import readable
 
 #: A process beats every 5 s; after three times that it is not to be counted on.
 SILENT_AFTER_MS = 15_000
@@ -129,7 +129,7 @@ def executors_table(beats: Iterable[Heartbeat]) -> Table:
 def rejected_table(rejected: Iterable[Rejected]) -> Table:
     table = _table("rejected", "place", "reason", "value")
     for one in rejected:
-        table.add_row(when(one.at_ms), _id(one.place), one.reason, shortened(text(one.value) or ""))
+        table.add_row(when(one.at_ms), _id(one.place), one.reason, shortened(readable(one.value) or ""))
     return table
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from dueline.clock import from_ms
 from dueline.errors import InvalidJob
 from dueline.job import Job, params_text
-from dueline.json_form import job_from_json, job_to_json
+from dueline.json_form import changed_job, job_from_json, job_to_json
 from dueline.policies import Retry
 from dueline.triggers import Cron, Every, Once
 
@@ -275,3 +276,11 @@ def test_json_that_is_wrong_says_where_and_what_to_do(source: object, message: s
     with pytest.raises(InvalidJob) as refusal:
         job_from_json(source)
     assert str(refusal.value).startswith(message)
+
+
+def test_a_change_of_one_field_of_the_retry_policy_leaves_the_others() -> None:
+    job = Job(executor_class="x", retry=Retry(max_attempts=2, pauses_s=(1, 5), give_up_on=("ValueError",)))
+    changed = changed_job(job, {"retry": {"max_attempts": 5}})
+    assert changed.retry == replace(job.retry, max_attempts=5)
+    assert changed_job(job, {"retry": None}).retry == Retry()
+    assert changed_job(job, {"trigger": {"every_s": 5}}).retry == job.retry

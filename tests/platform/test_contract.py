@@ -338,3 +338,32 @@ def test_a_run_that_has_failed_can_be_retried_by_what_its_job_is_now(system: Sys
     assert run.run_id == failed.run_id
     assert [attempt.state for attempt in run.attempts] == [AttemptState.FAILED, AttemptState.SUCCEEDED]
     assert run.last.result == {"attempt": 2, "due": run.due.isoformat(), "params": {"n": 1}}
+
+
+def test_a_job_without_a_trigger_that_is_submitted_with_other_parameters_runs_again(system: System) -> None:
+    job_id = system.client.submit("contract-tell", {"n": 1}, id=named())
+    system.ended(job_id)
+    system.client.submit("contract-tell", {"n": 2}, id=job_id)
+    first, second = system.ended(job_id, 2)
+    assert [run.last.result["params"]["n"] for run in (first, second)] == [1, 2]
+    assert system.job(job_id).state is JobState.COMPLETED
+
+
+def test_what_a_backfill_runs_leaves_the_next_due_time_as_it_is(system: System) -> None:
+    began = from_ms(to_ms(system.now() - timedelta(days=90, minutes=30)))
+    day = timedelta(days=1)
+    job_id = system.client.submit("contract-tell", id=named(), trigger=Every(day, start=began))
+    next_due = system.job(job_id).next_due
+    assert next_due is not None
+    assert next_due > system.now()
+    system.client.backfill(job_id, began, began + day)
+    runs = system.ended(job_id, 2)
+    assert [run.due for run in runs] == [began, began + day]
+    assert system.job(job_id).next_due == next_due
+
+
+def test_a_run_that_has_no_time_left_for_another_attempt_says_so(system: System) -> None:
+    retry = Retry(max_attempts=5, backoff_s=60)
+    (run,) = system.ended(system.client.submit("contract-raise", retry=retry, end_within_s=30))
+    assert run.state is RunState.FAILED
+    assert "no attempt follows, as it has to end within 30 s" in run.last.reason

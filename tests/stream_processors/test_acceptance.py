@@ -566,9 +566,9 @@ def commanded(action: str, **fields: Any) -> bytes:
     [
         (commanded("change", fields={"triggers": 5}), "must be a list of triggers"),
         (commanded("change", fields={"priorty": "low"}), "did you mean priority?"),
-        (commanded("change", fields={}), "a change, and nothing else, has fields"),
+        (commanded("change", fields={}), "fields are for the action change"),
         (commanded("pause", note="\ud800"), "half a surrogate pair"),
-        (commanded("backfill", start="2030-01-01T00:00Z"), "has a start and an end"),
+        (commanded("backfill", start="2030-01-01T00:00Z"), "for the action backfill, which needs both"),
         (json.dumps({"action": "retry", "run": f"{NAME}@{'9' * 30}"}).encode(), "outside the years"),
         (json.dumps({"action": "retry", "run": NAME}).encode(), "is not a run id"),
         (json.dumps({"action": "retry", "run": f"{NAME}@5"}).encode(), "nothing is recorded of it"),

@@ -159,13 +159,14 @@ def expected(log: list[Received], end_ms: int) -> tuple[dict[int, set[int]], set
                 due_ms = job.next_ms(due_ms)
 
     for record in log:
-        source, stamp_ms = json.loads(record.value or b""), record.stamp_ms
+        source, stamp_ms = json.loads(record.value or b""), record.stamp_ms + 1
         action = source.get("action", "change")
         fields = source.get("fields", source)
         if action == "change":
             if state == "NONE":
-                period_ms, state, anchor_ms = fields["trigger"]["every_s"] * 1000, "ACTIVE", stamp_ms
-                version, since_ms = record.offset, stamp_ms
+                period_ms, state = fields["trigger"]["every_s"] * 1000, "ACTIVE"
+                version, since_ms = record.offset, record.stamp_ms
+                anchor_ms = since_ms
                 continue
             # A command on a cancelled job is refused, and the same definition again changes nothing.
             every_ms = fields["trigger"]["every_s"] * 1000
