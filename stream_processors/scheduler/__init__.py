@@ -35,10 +35,10 @@ without knowing stops by itself; a new owner waits for as long, unless the row s
 
 The rules by which jobs are changed and rows are judged are in `dueline.scheduling`, which knows nothing of shards. This is what
 makes them hold in spite of crashes. A change is durable, and known to the judge, before the job's row has its new version; and a
-job's row gets a new version only when all earlier records that name the job are satisfied *and stored as such* (`Asked.waits_for`),
+job's row gets a new version only when all earlier records that name the job are satisfied *and stored as such* (`Asked.coming`),
 since they could not be read again as what they were. A cancel is passed on to the executors only when all that was emitted
-before is acknowledged, with the ends of the ready partitions. An owner that takes over holds back the rows of jobs which the
-submissions that it has still to read may change.
+before is acknowledged, with the ends of the ready partitions. And an owner that takes over rehearses the changes that the log
+holds and that it has still to read, before its wheel turns: it knows of a cancel before it emits what has become due since.
 
 What fails:
 - Cassandra: nothing is accepted and, after `STORE_TRUSTED_S`, nothing emitted. Both go on when it is back.
