@@ -145,6 +145,16 @@ class Store:
             self._buckets_saved.clear()
         self._buckets_saved |= new
 
+    async def save_history(self, dues: Iterable[tuple[str, int]]) -> None:
+        """Have runs listed among those of their jobs, by job id and due time. Persists.
+
+        The ledger does so for runs of jobs that can have more than one; of others it keeps the last.
+        """
+        calls = [
+            (Statement.SAVE_HISTORY, (job_id, minute_of(due_ms) // PERIOD, due_ms)) for job_id, due_ms in dues
+        ]
+        await persist("history", lambda: self._write([[call] for call in calls]))
+
     async def find_jobs(self, shard: int, job_ids: Iterable[str]) -> Mapping[str, JobRow]:
         """What the scheduler has said of jobs of one shard, by id; without those of which it has said nothing. Persists."""
         buckets: defaultdict[int, list[str]] = defaultdict(list)

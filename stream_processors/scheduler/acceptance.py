@@ -81,6 +81,8 @@ class Asked:
     events: list[RunEvent] = field(default_factory=list)
     #: Calendars to keep, with the offsets of their records.
     calendars: list[tuple[int, Calendar]] = field(default_factory=list)
+    #: Runs of jobs that had one alone and may have more from now on: job id and due time.
+    history: list[tuple[str, int]] = field(default_factory=list)
     #: Passed on to another shard, or refused.
     records: list[Record] = field(default_factory=list)
 
@@ -229,6 +231,7 @@ class Acceptance:
                 )
             row, changes = changed(known, job, record, self._calendars)
             asked.changes += changes
+            asked.history += _single_run(known, record)
             self._ask(record, row, asked)
 
     def _read_calendar(self, record: Received, calendar: Calendar, asked: Asked) -> None:
@@ -282,6 +285,7 @@ class Acceptance:
         known = self._find(job_id, found.jobs)
         if known is None:
             raise InvalidJob("id", f"there is no job {job_id} to {command.action}")
+        asked.history += _single_run(known, record)
         if known.version > record.offset:
             pass  # as above
         elif known.version == record.offset:
@@ -354,6 +358,15 @@ class Acceptance:
     def _forget(self, stamp_ms: int) -> None:
         while self._recent and next(iter(self._recent.values()))[1] < stamp_ms:
             self._recent.popitem(last=False)
+
+
+def _single_run(row: JobRow, record: Received) -> list[tuple[str, int]]:
+    """The run that a job with a single instant has had, or has now."""
+    job = definition_of(row)
+    due_ms = job.next_ms(-1)
+    if row.since_ms is not None or job.recurring or due_ms is None or due_ms > record.stamp_ms:
+        return []
+    return [(row.job_id, due_ms)]
 
 
 def _decoded_together(records: Sequence[Received]) -> list[tuple[Received, _Decoded]]:

@@ -163,6 +163,8 @@ class Shard(Worker):
         await self._store.save_rows(self.partition, rows)
         await self._store.save_jobs(self.partition, asked.jobs)
         await self._calendars.keep(asked.calendars)
+        if asked.history:
+            await self._store.save_history(asked.history)
         records = asked.records + [self._record(event) for event in asked.events]
         if asked.cancelled:
             records += await self._orders(asked.cancelled, wheel)

@@ -53,12 +53,14 @@ class Platform:
         with Cluster([host], port=int(port), protocol_version=5) as cluster:
             yield cluster.connect(self.settings.keyspace)
 
-    def kill(self, name: str) -> None:
-        """SIGKILL a process; returns when its supervisor has started another one that serves."""
-        process = self.processes[name]
-        old = process.worker_pid()
-        process.kill()
-        wait_for(lambda: process.worker_pid() not in (None, old), f"another {name} after SIGKILL", 60)
+    def kill(self, *names: str) -> None:
+        """SIGKILL processes; returns when their supervisors have started others that serve."""
+        old = {name: self.processes[name].worker_pid() for name in names}
+        for name in names:
+            self.processes[name].kill()
+        killed = [(self.processes[name], pid) for name, pid in old.items()]
+        what = f"others after SIGKILL of {', '.join(names)}"
+        wait_for(lambda: all(process.worker_pid() not in (None, pid) for process, pid in killed), what, 60)
 
 
 @pytest.fixture(scope="module")

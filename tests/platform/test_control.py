@@ -108,8 +108,7 @@ def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path
     later = jobs.client.submit("record", {"history": str(history), "number": 0}, trigger=soon())
     for job_id in (later, retried):
         jobs.client.cancel(job_id)
-    for name in ("scheduler", "ledger", "executor"):
-        jobs.platform.kill(name)
+    jobs.platform.kill("scheduler", "ledger", "executor")
     (end,) = await_ends(jobs.platform, later, 1)
     assert end.state == "CANCELLED"
     first, second = await_ends(jobs.platform, retried, 2)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dueline.address import REJECTED, SUBMISSIONS, shard_of
 from dueline.calendars import Calendar
+from dueline.clock import to_ms
 from dueline.codec import (
     SUBMISSION_LENGTH_MAX,
     decode_ready_run,
@@ -100,7 +101,7 @@ async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None =
         while left:
             found = await acceptance.read(left, satisfied)
             known.store(found.jobs)
-            for name in ("rows", "jobs", "changes", "cancelled", "events", "calendars", "records"):
+            for name in ("rows", "jobs", "changes", "cancelled", "events", "calendars", "history", "records"):
                 getattr(total, name).extend(getattr(found, name))
             left = [record for record in left if record.offset >= found.end]
             satisfied = left[0].offset if left else 0
@@ -580,6 +581,15 @@ def test_a_command_that_makes_no_sense_is_refused_and_the_job_stays(value: bytes
     found = asked(received(submission(), 1), received(value, 2, key=NAME.encode()))
     assert reason in refusal(replace(found, rows=[]))[0]
     assert [row.version for row in found.jobs] == [1]
+
+
+def test_the_run_of_a_job_that_gets_more_is_listed_among_them() -> None:
+    due = {"at": "2026-12-01T00:00Z"}
+    found = asked(received(submission(trigger=due), 1), received(commanded("run"), 2))
+    assert found.history == [(NAME, to_ms(datetime(2026, 12, 1, tzinfo=UTC)))]
+    later = {"at": "2030-12-01T00:00Z"}
+    assert not asked(received(submission(trigger=later), 1), received(commanded("run"), 2)).history
+    assert not asked(received(submission(trigger={"every_s": 9}), 1), received(commanded("run"), 2)).history
 
 
 def test_a_backfill_is_read_alone() -> None:
