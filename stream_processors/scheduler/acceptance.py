@@ -242,7 +242,9 @@ class Acceptance:
 
     def _accept(self, record: Received, job: Job, asked: Asked) -> None:
         job_id, accepted_ms = job.id or "", record.first_stamp_ms
-        job = replace(job.anchored(base_ms(job_id, accepted_ms)), if_exists=IfExists.REPLACE)
+        job = job.anchored(base_ms(job_id, accepted_ms))
+        if job.if_exists is not IfExists.REPLACE:  # few; to make a job is to check all its fields
+            job = replace(job, if_exists=IfExists.REPLACE)
         row = JobRow(
             job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=encode_job(job)
         )
