@@ -57,8 +57,12 @@ class Cancels:
         """The places of orders that are done, which are dropped. `finished`: by place, the offset below which all is."""
         done: list[tuple[Place, int]] = []
         for job_id, orders in list(self._standing.items()):
-            left = [standing for standing in orders if not standing.is_done(finished)]
-            done += [(s.place, s.offset) for s in orders if s.is_done(finished)]
+            left: list[_Standing] = []
+            for standing in orders:
+                if standing.is_done(finished):
+                    done.append((standing.place, standing.offset))
+                else:
+                    left.append(standing)
             if left:
                 self._standing[job_id] = left
             else:

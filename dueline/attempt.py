@@ -7,6 +7,7 @@ import json
 import traceback
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from dueline import frames
@@ -19,6 +20,8 @@ from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS
 
 _REASON_LENGTH_MAX = 500
+#: What may stand between a caller and the function: `dueline.coroutines` is not imported for its name, as that loads asyncio.
+_OWN_FILES = (__file__, str(Path(__file__).with_name("coroutines.py")))
 
 
 def run_of(record: bytes, now: datetime) -> Run:
@@ -42,12 +45,12 @@ def run_of(record: bytes, now: datetime) -> Run:
     )
 
 
-def outcome_of(run: Run, call: Callable[[Run], Any], callers: Collection[str]) -> dict[str, Any]:
+def outcome_of(run: Run, call: Callable[[Run], Any], caller: str) -> dict[str, Any]:
     """How a call ends that performs the run, as fields of a `frames.Report`, whatever it returns or raises.
 
-    `callers` are the files of `call` and what it is in: a trace leaves out what is above the function.
+    `caller` is the file of `call`: a trace leaves out what is above the function.
     """
-    ours = (__file__, *callers)
+    ours = (*_OWN_FILES, caller)
     try:
         return _succeeded(call(run))
     except TimedOut as time_up:

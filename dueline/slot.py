@@ -41,8 +41,6 @@ from dueline.registry import Run, TimedOut, find, registered
 if TYPE_CHECKING:
     from dueline.coroutines import CoroutineRun
 
-_OWN_FILES = (__file__, str(Path(__file__).with_name("coroutines.py")))
-
 
 class Slot:
     """Performs the runs that arrive on a socket until it is closed."""
@@ -70,7 +68,7 @@ class Slot:
         run = run_of(record, datetime.now(UTC))
         self._progress.begin(run)
         signal.signal(signal.SIGTERM, self._on_time_up)  # each time, as a run may have put its own in place
-        outcome = outcome_of(run, self._call, _OWN_FILES)
+        outcome = outcome_of(run, self._call, __file__)
         if os.getpid() != self._pid:
             os._exit(1)  # the run forked, and the child came back from the function: it is not the slot
         os.fchdir(self._folder)

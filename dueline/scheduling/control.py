@@ -27,7 +27,7 @@ from dueline.scheduling.rows import (
     last_emit_ms,
     require_due_since,
 )
-from dueline.scheduling.values import Change, JobRow, Stamped
+from dueline.scheduling.values import CANCELLED_REASON, Change, JobRow, Stamped
 from dueline.states import ENDS, JobState, RunState
 
 #: Due times of one backfill: each is looked up, and all are emitted at once.
@@ -39,7 +39,11 @@ Latest = Mapping[str, tuple[int, RunState] | None]
 
 
 def changed(known: JobRow, job: Job, record: Stamped, calendars: Calendars) -> tuple[JobRow, list[Change]]:
-    """The job with another definition. Raises InvalidJob if that is never due from now on."""
+    """The job with another definition. Raises InvalidJob if the caller wants none, or it is never due from now on."""
+    if job.if_exists is IfExists.REFUSE:
+        raise InvalidJob(
+            "id", f"job {known.job_id} exists with another definition; submit this one under a new id"
+        )
     stamp_ms = begin_ms_of(record)
     # The same triggers go on as they are: an interval without a start keeps its beat.
     keeps = job.triggers and same_job(known, job).triggers == definition_of(known).triggers
@@ -96,7 +100,7 @@ def obeyed(
     assert command.action is Action.CANCEL, command.action
     if state is JobState.CANCELLED:
         return None
-    reason = f"its job was cancelled{command.note and f': {command.note}'}"
+    reason = CANCELLED_REASON + (command.note and f": {command.note}")
     row = replace(_version(known, record, JobState.CANCELLED, stamp_ms, reason), cancelled=record.offset)
     return row, _changes(known, record, reason)
 

@@ -21,13 +21,13 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from dueline.calendars import Calendars
-from dueline.codec import decode_ready_run, decode_submission
+from dueline.codec import decode_ready_run
 from dueline.errors import InvalidJob
 from dueline.ids import parse_run_id
 from dueline.job import Job
 from dueline.policies import Missed
 from dueline.runs import ReadyRun, RunEvent, RunKey
-from dueline.scheduling.rows import row_of
+from dueline.scheduling.rows import job_of, row_of
 from dueline.scheduling.values import Change, ScheduledRun
 from dueline.states import AttemptState
 
@@ -117,7 +117,7 @@ class Judge:
 
     def _judge_recurring(self, row: ScheduledRun, definition: bytes, now_ms: int) -> Judged:
         # Made anew rather than decoded: that is quicker, and the row's own bytes are what is emitted.
-        job = _job(definition)
+        job = job_of(definition)
         run = _run_at(job, parse_run_id(row.run_id)[1], row.submission)
         events: list[RunEvent] = []
         while run.key not in self._emitted and (why := self._left_out(job, run, now_ms)) is not None:
@@ -140,9 +140,8 @@ class Judge:
         if any(trigger.excluding for trigger in job.triggers):
             try:
                 name = job.excluded_by(run.due_ms, self._calendars)
-            except (
-                InvalidJob
-            ):  # can't be, as acceptance has found it; and a run too much does less harm than a stop
+            except InvalidJob:
+                # Acceptance has found the calendar, so this can't be; and a run too much does less harm than a stop.
                 name = None
             if name is not None:
                 return AttemptState.SKIPPED, f"it lies on a date of the calendar {name}"
@@ -153,7 +152,7 @@ def _following(row: ScheduledRun, due_ms: int, job: Job | None = None) -> Schedu
     """The row of the next run of its job, if it has one."""
     if row.definition is None or row.attempt > 1:
         return None
-    job = job or _job(row.definition)
+    job = job or job_of(row.definition)
     next_ms = job.next_ms(due_ms)
     if next_ms is None:
         return None
@@ -187,9 +186,3 @@ def _missed(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | 
                 "it was missed, and by the policy of its job only the latest of what was is run",
             )
     return None
-
-
-def _job(definition: bytes) -> Job:
-    job = decode_submission(definition)
-    assert isinstance(job, Job)
-    return job

@@ -37,7 +37,12 @@ def base_ms(job_id: str, accepted_ms: int) -> int:
 
 def definition_of(row: JobRow) -> Job:
     assert row.definition is not None
-    job = decode_submission(row.definition)
+    return job_of(row.definition)
+
+
+def job_of(definition: bytes) -> Job:
+    """The job of a stored definition."""
+    job = decode_submission(definition)
     assert isinstance(job, Job)
     return job
 

@@ -7,6 +7,7 @@ from dueline.job import Priority
 from dueline.runs import RunKey
 from dueline.states import JobState
 
+CANCELLED_REASON = "its job was cancelled"
 #: Where a row of the schedule stands in the order of emission: emit time, run id, attempt, submission.
 Position = tuple[int, str, int, int]
 
@@ -71,6 +72,11 @@ class JobRow:
     def anchor_ms(self) -> int:
         """The time of acceptance that its definition's triggers go by."""
         return self.accepted_ms if self.defined_ms is None else self.defined_ms
+
+    @property
+    def cancel_reason(self) -> str:
+        """Why runs of versions before its last cancel have ended; a job that was revived since has kept no more of it."""
+        return self.reason if self.version == self.cancelled else CANCELLED_REASON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

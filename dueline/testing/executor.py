@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from itertools import count
-from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
@@ -23,7 +22,6 @@ from dueline.testing.clock import SettableClock
 
 #: As in consumers/backlog.py.
 AGING_LIMIT_MS = 5 * 60_000
-_OWN_FILES = (__file__, str(Path(__file__).parents[1] / "coroutines.py"))
 _RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 
@@ -84,7 +82,7 @@ class Executor:
         reported: list[str] = []
         run.tell = lambda progress: reported.append(progress) if progress is not None else None
         with redirect_stdout(stdout.text()), redirect_stderr(stderr.text()):
-            outcome = outcome_of(run, self._call, _OWN_FILES)
+            outcome = outcome_of(run, self._call, __file__)
             run.at_end.close()
         passing, self._passing = self._passing, None
         if passing is not None:

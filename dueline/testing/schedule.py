@@ -101,7 +101,7 @@ class Schedule:
     def cancelled(self, run: ReadyRun) -> str | None:
         """Why a run that was emitted must not start any more, if its job was cancelled."""
         row = self.jobs.get(run.job_id)
-        return _reason(row) if row is not None and run.version < row.cancelled else None
+        return row.cancel_reason if row is not None and run.version < row.cancelled else None
 
     @property
     def next_emit_ms(self) -> int | None:
@@ -134,10 +134,6 @@ class Schedule:
             )
             self._keep(row, [], record)
         elif encode_job(same_job(known, job)) != known.definition:
-            if job.if_exists is IfExists.REFUSE:
-                raise InvalidJob(
-                    "id", f"job {job_id} exists with another definition; submit this one under a new id"
-                )
             self._keep(*changed(known, job, record, self._calendars), record)
 
     def _retry(self, run: ReadyRun, record: _Record) -> None:
@@ -175,7 +171,3 @@ class Schedule:
         run = decode_ready_run(row.run)
         self._open[run.job_id][run.key, run.version] = run
         heapq.heappush(self._waiting, (row.emit_ms, next(self._rows), row))
-
-
-def _reason(row: JobRow) -> str:
-    return row.reason if row.version == row.cancelled else "its job was cancelled"

@@ -107,22 +107,18 @@ def job_from_options(given: dict[str, Any]) -> Job:
 
 def fields_from_options(given: dict[str, Any]) -> dict[str, Any]:
     """The fields that options change, as in the JSON form of a job."""
-    plain = _plain(given)
-    names = set(plain)
+    fields = _plain(given)
     if "argv" in given or "executor_class" in given:
-        plain["executor_class"] = _executor_class(given)
-        names.add("executor_class")
+        fields["executor_class"] = _executor_class(given)
     if given.keys() & {"argv", "param", "params"}:
-        plain["params"] = _params(given)
-        names.add("params")
+        fields["params"] = _params(given)
     retry = _retry_fields(given)
-    triggers = tuple(_triggers(given))
-    form = job_to_json(Job(**{"executor_class": "any"} | plain))
-    changed = {name: form[name] for name in form if name in names}
+    whole: dict[str, Any] = {"executor_class": "any", "retry": Retry(**retry)} | fields
+    form = job_to_json(Job(**whole))
+    changed = {name: form[name] for name in fields}
     if retry:
-        form["retry"] = job_to_json(Job(executor_class="any", retry=Retry(**retry)))["retry"]
         changed["retry"] = {name: form["retry"][name] for name in retry}
-    if triggers:
+    if triggers := tuple(_triggers(given)):
         changed["triggers"] = [trigger_to_json(trigger) for trigger in triggers]
     return changed
 

@@ -225,10 +225,6 @@ class Acceptance:
         elif known.version == record.offset:
             self._ask(record, known, asked)  # it was stored before a crash, and is written again
         elif encode_job(same_job(known, job)) != known.definition:
-            if job.if_exists is IfExists.REFUSE:
-                raise InvalidJob(
-                    "id", f"job {job_id} exists with another definition; submit this one under a new id"
-                )
             row, changes = changed(known, job, record, self._calendars)
             asked.changes += changes
             asked.history += _single_run(known, record)
@@ -272,8 +268,7 @@ class Acceptance:
             return
         row = self._find(run.job_id, found.jobs)
         if row is not None and run.version < row.cancelled:
-            reason = row.reason if row.version == row.cancelled else "its job was cancelled"
-            asked.events.append(run.unstarted(AttemptState.CANCELLED, reason, record.stamp_ms))
+            asked.events.append(run.unstarted(AttemptState.CANCELLED, row.cancel_reason, record.stamp_ms))
             return
         asked.rows.append(
             row_of(replace(run, emit_ms=max(run.emit_ms, record.stamp_ms)), record.offset, None)

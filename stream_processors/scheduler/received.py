@@ -89,9 +89,8 @@ def changed_id(key: bytes | None, value: bytes) -> str | None:
     """The id of the job that a record may change, as far as it is quickly told: of a command, or of a submission with a name."""
     is_avro = value.startswith(SINGLE_OBJECT_MARK)
     if is_avro and not value.startswith(latest("ControlCommand").header):
-        text = (key or b"").decode(
-            "utf-8", "replace"
-        )  # nearly all have the id as their key, and it is generated
+        # Nearly all have the id as their key, and it is generated.
+        text = (key or b"").decode("utf-8", "replace")
         return text if is_name(text) and not is_generated(text) else None
     try:
         submission = decode_submission(value)

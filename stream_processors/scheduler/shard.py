@@ -18,7 +18,6 @@ from dueline.job import Priority
 from dueline.runs import RunEvent, RunKey
 from dueline.scheduling.judge import Judge
 from dueline.scheduling.values import Change, JobRow, ScheduledRun
-from dueline.states import JobState
 from infra.cassandra import PASSING
 from infra.log_reader import answered, ends_of, read_to_end
 from infra.publisher import Placed, Publisher, Record
@@ -318,7 +317,7 @@ class Shard(Worker):
                 since_ms=0,
                 until_ms=max(row.emit_ms for row in rows),
                 cancels=True,
-                reason=job.reason if job.state is JobState.CANCELLED else "its job was cancelled",
+                reason=job.cancel_reason,
             )
             for job_id, job in jobs.items()
             if job.cancelled
