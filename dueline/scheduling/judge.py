@@ -27,7 +27,7 @@ from dueline.ids import parse_run_id
 from dueline.job import Job
 from dueline.policies import Missed
 from dueline.runs import ReadyRun, RunEvent, RunKey
-from dueline.scheduling.rows import job_of, row_of
+from dueline.scheduling.rows import job_of, next_row, row_of, run_at
 from dueline.scheduling.values import Change, ScheduledRun
 from dueline.states import AttemptState
 
@@ -116,9 +116,13 @@ class Judge:
         )
 
     def _judge_recurring(self, row: ScheduledRun, definition: bytes, now_ms: int) -> Judged:
-        # Made anew rather than decoded: that is quicker, and the row's own bytes are what is emitted.
         job = job_of(definition)
-        run = _run_at(job, parse_run_id(row.run_id)[1], row.submission)
+        _, due_ms = parse_run_id(row.run_id)
+        excludes = any(trigger.excluding for trigger in job.triggers)
+        if not excludes and now_ms - job.emit_ms(due_ms) <= IN_TIME_MS:
+            return Judged(True, following=_following(row, due_ms, job))  # as it is with nearly all
+        # Made anew rather than decoded: that is quicker, and the row's own bytes are what is emitted.
+        run = run_at(job, due_ms, row.submission)
         events: list[RunEvent] = []
         while run.key not in self._emitted and (why := self._left_out(job, run, now_ms)) is not None:
             if events and self.is_void(run):
@@ -128,7 +132,7 @@ class Judge:
             events.append(run.unstarted(*why, now_ms))
             if (next_ms := job.next_ms(run.due_ms)) is None:
                 return Judged(False, tuple(events))
-            run = _run_at(job, next_ms, row.submission)
+            run = run_at(job, next_ms, row.submission)
         if events:
             return Judged(False, tuple(events), row_of(run, row.submission, definition))
         return Judged(True, following=_following(row, run.due_ms, job))
@@ -156,12 +160,7 @@ def _following(row: ScheduledRun, due_ms: int, job: Job | None = None) -> Schedu
     next_ms = job.next_ms(due_ms)
     if next_ms is None:
         return None
-    return row_of(_run_at(job, next_ms, row.submission), row.submission, row.definition)
-
-
-def _run_at(job: Job, due_ms: int, version: int) -> ReadyRun:
-    """The run of a version of a recurring job for a due time."""
-    return ReadyRun.of(job, due_ms=due_ms, emit_ms=job.emit_ms(due_ms), version=version)
+    return next_row(row, job, next_ms)
 
 
 def _missed(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:

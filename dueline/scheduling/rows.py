@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from dueline.calendars import Calendars, calendar_named
-from dueline.codec import decode_submission, encode_ready_run
+from dueline.codec import decode_submission, encode_ready_run, moved_ready_run
 from dueline.errors import InvalidJob
-from dueline.ids import generated_at_ms, is_generated
+from dueline.ids import generated_at_ms, is_generated, run_id
 from dueline.job import Job
 from dueline.runs import ReadyRun
 from dueline.scheduling.values import JobRow, ScheduledRun
@@ -28,6 +28,27 @@ def row_of(run: ReadyRun, submission: int, definition: bytes | None) -> Schedule
         run=encode_ready_run(run),
         definition=definition,
     )
+
+
+def next_row(row: ScheduledRun, job: Job, due_ms: int) -> ScheduledRun:
+    """The row of a later run of a recurring job, from that of the first attempt of an earlier one of the same version."""
+    if job.start_within_s is not None or job.end_within_s is not None:
+        return row_of(run_at(job, due_ms, row.submission), row.submission, row.definition)
+    emit_ms = job.emit_ms(due_ms)  # without limits the two times are all that differs
+    return ScheduledRun(
+        emit_ms=emit_ms,
+        run_id=run_id(job.id or "", due_ms),
+        attempt=1,
+        priority=row.priority,
+        submission=row.submission,
+        run=moved_ready_run(row.run, due_ms, emit_ms),
+        definition=row.definition,
+    )
+
+
+def run_at(job: Job, due_ms: int, version: int) -> ReadyRun:
+    """The run of a version of a recurring job for a due time."""
+    return ReadyRun.of(job, due_ms=due_ms, emit_ms=job.emit_ms(due_ms), version=version)
 
 
 def base_ms(job_id: str, accepted_ms: int) -> int:

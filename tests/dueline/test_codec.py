@@ -4,6 +4,7 @@ import json
 import struct
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from dueline.job import Job
 from dueline.json_form import calendar_to_json
 from dueline.progress import PROGRESS_LENGTH_MAX, progress_text
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
+from dueline.triggers import MOMENT_MAX_MS
 from tests.dueline.conftest import params as PARAMS
 
 NOW_MS = 1_800_000_000_000
@@ -73,6 +75,13 @@ def test_a_cancel_order_survives(order: CancelOrder) -> None:
 @given(st.from_type(ReadyRun))
 def test_a_ready_run_survives(run: ReadyRun) -> None:
     assert codec.decode_ready_run(codec.encode_ready_run(run)) == run
+
+
+@given(st.from_type(ReadyRun), st.integers(0, MOMENT_MAX_MS), st.integers(0, MOMENT_MAX_MS))
+@example(ReadyRun.of(PLAIN, due_ms=0, emit_ms=0, version=0), 63, 64)
+def test_a_moved_ready_run_is_the_one_with_other_times(run: ReadyRun, due_ms: int, emit_ms: int) -> None:
+    moved = codec.moved_ready_run(codec.encode_ready_run(run), due_ms, emit_ms)
+    assert moved == codec.encode_ready_run(replace(run, due_ms=due_ms, emit_ms=emit_ms))
 
 
 @given(st.from_type(RunEvent))

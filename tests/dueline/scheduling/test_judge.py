@@ -67,6 +67,11 @@ def test_in_time_it_is_emitted_and_followed() -> None:
     assert (verdict.ready, ends(verdict), next_minute(verdict)) == (True, [], 1)
 
 
+@pytest.mark.parametrize("fields", [{}, {"start_within_s": 60, "end_within_s": 90}, {"params": {"a": "ü"}}])
+def test_the_row_that_follows_is_the_one_that_the_job_would_have_had(fields: dict[str, Any]) -> None:
+    assert judged(recurring(NOW_MS, **fields)).following == recurring(NOW_MS + MINUTE_MS, **fields)
+
+
 def test_a_minute_late_is_not_missed() -> None:
     verdict = judged(recurring(NOW_MS), NOW_MS + MISSED_AFTER_MS)
     assert (verdict.ready, next_minute(verdict)) == (True, 1)
