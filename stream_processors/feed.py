@@ -4,7 +4,7 @@ Faust hands each message over in two tasks and a wait for whichever ends first, 
 when the flow is suspended. That and the stream behind it cost more than all that we do with a message. Here a message is
 handed over by a plain call, which waits only while a worker's inbox is full; a worker that is stopped lets go of it.
 
-What has been fetched is taken no more often than `FETCH_PACE_S` says, and a partition is fetched again only when what came of
+What has been fetched is taken no more often than once a pace, and a partition is fetched again only when what came of
 it was taken. So under load there are fewer and fuller fetches, each of which costs the broker and us the same.
 """
 
@@ -23,20 +23,19 @@ Take = Callable[[Message], Awaitable[None]]
 
 #: Messages between two turns of the event loop.
 YIELD_EVERY = 100
-#: Between two takings: little beside the time of a store.
-FETCH_PACE_S = 0.02
 
 
-def feed(app: faust.App, topic: str, take: Take) -> None:
-    """Have the messages of a topic taken like this. Other topics of the app go on as ever."""
-    app.transport.Consumer = partial(_Consumer, topic, take)  # type: ignore[assignment, misc]
+def feed(app: faust.App, topic: str, take: Take, pace_s: float) -> None:
+    """Have the messages of a topic taken like this, with so much time between two takings. Other topics of the app go on as ever."""
+    app.transport.Consumer = partial(_Consumer, topic, take, pace_s)  # type: ignore[assignment, misc]
 
 
 class _Consumer(Consumer):
-    def __init__(self, topic: str, take: Take, *args: Any, **options: Any) -> None:
+    def __init__(self, topic: str, take: Take, pace_s: float, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._topic = topic
         self._take = take
+        self._pace_s = pace_s
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """As Faust's own, for what it needs here: no acknowledgements, so no gaps to tell of and no commits."""
@@ -51,7 +50,7 @@ class _Consumer(Consumer):
 
     async def _drain(self, fetcher: Any) -> None:
         since_turn = 0
-        pace = Pace(FETCH_PACE_S)
+        pace = Pace(self._pace_s)
         while not (self._stopped.is_set() or fetcher._stopped.is_set()):
             async for partition, message in self.getmany(timeout=1.0):
                 read = self._read_offset[partition]

@@ -169,6 +169,9 @@ class _App(faust.App):
 class PartitionedApp:
     """The skeleton of both processes: a Faust app on one keyed topic, with a worker for each assigned partition."""
 
+    #: Between two takings of what was fetched.
+    pace_s: float
+
     def __init__(self, settings: Settings, role: str, topic: str) -> None:
         self.settings = settings
         self.role = role
@@ -234,7 +237,7 @@ class PartitionedApp:
         self.app = app
         # The agent says which topic is read; its messages take a shorter way: see `feed`.
         app.agent(self.raw_topic(self.topic, acks=False), name=f"dueline.{self.role}")(_idle)
-        feed(app, self.topic, self._take)
+        feed(app, self.topic, self._take, self.pace_s)
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
         app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
         app.task(self._commit)

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 class Ledger(PartitionedApp):
     """A recorder for each assigned partition of `jobs.runs`, and the heartbeats of all processes."""
 
+    #: Nothing but the views waits for it, and a write of fifty rows costs Cassandra little more than that of one.
+    pace_s = 0.25
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, "ledger", RUNS)
         self._store: Store

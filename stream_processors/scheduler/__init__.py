@@ -1,16 +1,17 @@
 """The scheduler: accepts submissions, keeps them in the schedule, and emits what is due.
 
-    jobs.submissions ──► Acceptance ──► schedule, jobs, changes     rows are durable before a submission is acknowledged
-                             │     └──► jobs.control                cancels, for the executors
+    jobs.submissions ──► Acceptance ──► Gathering ──► schedule, jobs    rows are durable before a submission is acknowledged
+                             │     └──► changes, jobs.control           of commands; cancels are for the executors
                              ▼
                            Wheel ──► Judge ──► jobs.ready.*         a heap of the rows that are due soon, and what becomes of them
                              ▲          └────► jobs.runs            of those that end without being emitted
                              └── schedule, page by page, ahead of the time
 
-One `Shard` a partition ties the three together; its row in Cassandra says who owns it and how far it is.
+One `Shard` a partition ties them together; its row in Cassandra says who owns it and how far it is.
 
     received.py      records as they come, and as they leave for other shards or as refused
     acceptance.py    from a batch of records to what they ask for, and to what is refused
+    gathering.py     what plain submissions ask for, until it is worth a write
     wheel.py         what to emit when, and what of it is acknowledged: no I/O
     shard.py         the worker of a partition: takes over, reads ahead, turns the wheel, stores the row
     broker_clock.py  a time that no wrong clock of this machine can carry beyond the brokers'
@@ -18,7 +19,8 @@ One `Shard` a partition ties the three together; its row in Cassandra says who o
 Words. The *cursor* is a time: every row of the shard with an earlier emit time is acknowledged by a ready topic. The
 *position* is how far the schedule has been read into the heap. A row is *late* when its emit time lies before a cursor
 that may have been stored: nobody will look for it in the schedule again, so it is not written there but emitted at once, and
-its submission counts as satisfied only when its ready record is acknowledged. Jobs that are due when they come are late.
+its submission counts as satisfied only when its ready record is acknowledged. Jobs that are due when they come are late: they
+are emitted while their rows still gather, and held in the wheel's account until those are stored.
 
 Invariant A: a submission's offset is committed only when what it asks for is durable: its row at or above the cursor,
 its ready record, its rejection, or its passing on. And only when the shard row says so too: a commit beyond the stored

@@ -86,6 +86,12 @@ class Asked:
     #: Passed on to another shard, or refused.
     records: list[Record] = field(default_factory=list)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is jobs and their first runs alone."""
+        more = (self.changes, self.cancelled, self.events, self.calendars, self.history, self.records)
+        return not any(more)
+
 
 @dataclass(slots=True)
 class _Found:

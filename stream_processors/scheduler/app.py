@@ -16,6 +16,8 @@ from stream_processors.scheduler.shard import Shard
 class Scheduler(PartitionedApp):
     """A shard for each assigned partition of the submissions."""
 
+    pace_s = 0.02  # what is due now waits for it
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, "scheduler", SUBMISSIONS)
         self._store: Store

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.calendars import KeptCalendars
+from stream_processors.scheduler.gathering import Gathering
 from stream_processors.scheduler.received import Received, changed_id, received_from_log
 from stream_processors.scheduler.wheel import Wheel
 
@@ -82,6 +84,7 @@ class Shard(Worker):
         #: Changes that concern rows with an emit time before this are known to the judge.
         self._changes_until_ms = 0
         self._acceptance: Acceptance
+        self._gathering: Gathering
         self._stored_at_s = 0.0
         self._page_rows = PAGE_ROWS
         #: The submissions offset that is stored. A commit beyond it would hide from the next owner what it has to replay.
@@ -123,7 +126,9 @@ class Shard(Worker):
             failed=self._failed,
         )
         self._acceptance = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
+        self._gathering = Gathering(self.partition, self._store, self._wheel)
         for loop in (
+            self._gathering.keep_stored(),
             self._keep_stored(self._wheel),
             self._keep_read(self._wheel),
             self._keep_turning(self._wheel),
@@ -145,10 +150,16 @@ class Shard(Worker):
         while received:
             asked = await self._acceptance.read(received, self._stored_submissions or self._row.submissions)
             received = [record for record in received if record.offset >= asked.end]
-            if asked.end:
+            if asked.end and asked.plain:
+                self._make_late(self._wheel)
+                await self._gathering.add(asked, self._clock.now_ms())
+                self._turn_now.set()
+            elif asked.end:
+                await self._gathering.store()
                 await self._do(asked, self._wheel)
             if asked.coming is not None:
                 self._judge.learn(asked.coming)
+                await self._gathering.store()
                 await self._until_satisfied(self._wheel.admitted, self._wheel)
 
     async def _do(self, asked: Asked, wheel: Wheel) -> None:
@@ -156,8 +167,7 @@ class Shard(Worker):
         if asked.changes:
             await self._store.save_changes(self.partition, asked.changes)
             self._judge.learn(_also_for_retries(change, wheel) for change in asked.changes)
-        if self._may_emit():
-            wheel.step(self._clock.now_ms())  # what is due now is late then, and need not be stored
+        self._make_late(wheel)
         rows = [row for row in asked.rows if not wheel.is_late(row)]
         await self._store.save_rows(self.partition, rows)
         await self._store.save_jobs(self.partition, asked.jobs)
@@ -171,6 +181,11 @@ class Shard(Worker):
             await self._publisher.deliver(records)
         wheel.admit(asked.rows, asked.end)
         self._turn_now.set()
+
+    def _make_late(self, wheel: Wheel) -> None:
+        """Have the wheel take in what was admitted, and what is due now count as late, so that it need not be in the schedule."""
+        if self._may_emit():
+            wheel.step(self._clock.now_ms())
 
     async def _until_satisfied(self, offset: int, wheel: Wheel) -> None:
         """Until all submissions below an offset are satisfied, and stored as such: they are not read again."""
@@ -207,6 +222,10 @@ class Shard(Worker):
             loop.cancel()
         if self._wheel is None:
             return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._gathering.store()  # else the next owner reads it again
+        self._make_late(self._wheel)
         await self._wheel.close(RELEASE_TIMEOUT_S)
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
@@ -216,7 +235,7 @@ class Shard(Worker):
             # The next owner waits a little, or is there already.
             log.info("shard %d not released: %s", self.partition, error, extra={"action": "release_failed"})
 
-    # -- the three loops -------------------------------------------------------------------------------------------
+    # -- the loops -------------------------------------------------------------------------------------------------
 
     async def _keep_turning(self, wheel: Wheel) -> None:
         while True:

@@ -39,10 +39,14 @@ Save = Callable[[Sequence[ScheduledRun]], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Admission:
-    """Rows that have become durable but are late, and the submissions offset that holds when they are emitted."""
+    """Rows that are late, and the submissions offset that holds when they are emitted; None if it says nothing about that."""
 
     rows: Sequence[ScheduledRun]
-    submissions: int
+    submissions: int | None
+    #: What the emission has to wait for, besides its acknowledgement, before it is done.
+    awaits: asyncio.Future[None] | None = None
+    #: What has waited for it to be in the account.
+    frees: asyncio.Future[None] | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +58,8 @@ class _Emission:
     submissions: int | None
     #: How many rows it was made for; those that follow upon them and are late join it without being counted.
     rows: int
+    #: What it has to wait for, besides its acknowledgement, before it is done.
+    awaits: asyncio.Future[None] | None = None
     #: The rows that were sent with it, and the latest emit time among them.
     sent: list[Identity] = field(default_factory=list)
     latest_ms: int = 0
@@ -127,12 +133,26 @@ class Wheel:
         """Whether nobody will look for the row in the schedule any more, so that it need not be there."""
         return row.emit_ms < self._claimed_ms
 
-    def admit(self, rows: Sequence[ScheduledRun], submissions: int) -> None:
-        """Take in rows that are late or durable by now, and that the submissions up to an offset asked for."""
+    def admit(
+        self, rows: Sequence[ScheduledRun], submissions: int, early: "asyncio.Future[None] | None" = None
+    ) -> None:
+        """Take in rows that are late or durable by now, and that the submissions up to an offset asked for.
+
+        `early`: for what `admit_early` has taken in of them.
+        """
         self._admitted = max(self._admitted, submissions)
         self.add(row for row in rows if not self.is_late(row))
         late = self._take_in_hand(row for row in rows if self.is_late(row))
-        self._admissions.append(_Admission(late, submissions))
+        self._admissions.append(_Admission(late, submissions, frees=early))
+
+    def admit_early(self, rows: Sequence[ScheduledRun], early: "asyncio.Future[None]") -> None:
+        """Take in rows that are late while their jobs are still to be stored; `admit`, with the offset, follows.
+
+        They are emitted at once, and stay in the account until that offset stands behind them there: a new owner, who would read
+        their submissions again, has to find them emitted.
+        """
+        if rows:
+            self._admissions.append(_Admission(self._take_in_hand(rows), None, awaits=early))
 
     def add(self, rows: Iterable[ScheduledRun]) -> None:
         """Put durable rows into the heap, unless the reading of the schedule is still to come to them."""
@@ -160,7 +180,10 @@ class Wheel:
         self._stepped = asyncio.Event()
         while self._admissions and self._under_way < UNDER_WAY_MAX:
             admission = self._admissions.popleft()
-            self._emit(_Emission(None, admission.submissions, len(admission.rows)), admission.rows)
+            emission = _Emission(None, admission.submissions, len(admission.rows), admission.awaits)
+            self._emit(emission, admission.rows)
+            if admission.frees is not None and not admission.frees.done():
+                admission.frees.set_result(None)
         room = min(SEND_MAX, UNDER_WAY_MAX - self._under_way)
         if room <= 0:
             return None  # the progress of what is under way calls for the next step
@@ -253,9 +276,11 @@ class Wheel:
             self.add(row for row in following if not self.is_late(row))
             # Behind the cursor nobody would look for them: they belong to this emission.
             waiting += self._take_in_hand(row for row in following if self.is_late(row))
-        emission.done = True
         # Not when it leaves the account: that may take the acknowledgement of every other row of the same instant.
         self._under_way -= emission.rows
+        if emission.awaits is not None:
+            await emission.awaits
+        emission.done = True
         self._settle()
 
     async def _publish_new(

@@ -43,7 +43,8 @@ class Batch:
 
     rows: list[ScheduledRun]
     end: int
-    saved: bool = False
+    #: For those of them that are emitted meanwhile.
+    early: asyncio.Future[None]
 
 
 @dataclass(slots=True)
@@ -138,10 +139,12 @@ class World(Transport):
         )
         self.page = None
 
-    def begin_batch(self, count: int) -> None:
+    def begin_batch(self, count: int, early: bool = False) -> None:
         rows = self.submissions[self.next_offset :][:count]
         self.next_offset += len(rows)
-        self.batch = Batch(rows, self.next_offset)
+        self.batch = Batch(rows, self.next_offset, asyncio.get_running_loop().create_future())
+        if early:
+            self.wheel.admit_early([row for row in rows if self.wheel.is_late(row)], self.batch.early)
 
     def keep(self, rows: list[ScheduledRun]) -> None:
         self.schedule.update((row.position, row) for row in rows)
@@ -149,7 +152,7 @@ class World(Transport):
     def admit(self) -> None:
         assert self.batch is not None
         self.keep(self.batch.rows)
-        self.wheel.admit(self.batch.rows, self.batch.end)
+        self.wheel.admit(self.batch.rows, self.batch.end, self.batch.early)
         self.batch = None
 
     def store(self) -> None:
@@ -216,14 +219,16 @@ class WheelInItsWorld(RuleBasedStateMachine):
     @precondition(
         lambda self: self.world.batch is None and self.world.next_offset < len(self.world.submissions)
     )
-    @rule(count=st.integers(1, 4))
-    def begin_batch(self, count: int) -> None:
-        self.world.begin_batch(count)
+    @rule(count=st.integers(1, 4), early=st.booleans(), step=st.booleans())
+    def begin_batch(self, count: int, early: bool, step: bool) -> None:
+        self.do(self.world.begin_batch, count, early)
+        if step:
+            self.step()
 
     @precondition(lambda self: self.world.batch is None)
     @rule(step=st.booleans())
     def accept_all(self, step: bool) -> None:
-        self.world.begin_batch(100)
+        self.do(self.world.begin_batch, 100)
         self.do(self.world.admit)
         if step:
             self.step()
