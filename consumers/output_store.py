@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from fastavro import schemaless_writer, writer
 
 from dueline.clock import Clock, Pace, SystemClock, from_ms
-from dueline.codec import output_fields
+from dueline.codec import long_of, output_fields
 from dueline.contracts import latest
 from dueline.errors import DuelineError
 from dueline.outputs import EXECUTOR_ID, address_of
@@ -160,7 +160,7 @@ class _Container:
         """Write each body as a block, all of them durably or none; their addresses."""
         blocks, offset, addresses = [], self._end, []
         for body in bodies:
-            blocks.append(b"".join((_ONE, _long(len(body)), body, self._marker)))
+            blocks.append(b"".join((_ONE, long_of(len(body)), body, self._marker)))
             addresses.append(address_of(self.path, offset))
             offset += len(blocks[-1])
         self._append(b"".join(blocks))
@@ -199,19 +199,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _long(number: int) -> bytes:
-    """A length as Avro writes it: zigzag, seven bits a byte, the lowest first."""
-    rest = number << 1
-    encoded = bytearray()
-    while rest > 0x7F:
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
-
-
 #: The number of records in a block.
-_ONE = _long(1)
+_ONE = long_of(1)
 
 
 def _not_stored(root: Path, error: OSError) -> OutputNotStored:

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dueline.calendars import Calendar
     from dueline.client import AsyncClient, Client
-    from dueline.commands import Action
+    from dueline.commands import Action, JobFilter
     from dueline.errors import DuelineError, InvalidJob, NotAccepted, NotFound, Unavailable
     from dueline.job import Job, Priority
     from dueline.policies import IfExists, Missed, Overlap, Retry
     from dueline.registry import Failed, Run, executor_class
+    from dueline.states import JobState
     from dueline.triggers import Cron, Every, Once
 
 __version__ = "0.1.0"
@@ -45,6 +46,8 @@ _HOMES = {
     "Unavailable": "errors",
     "IfExists": "policies",
     "Job": "job",
+    "JobFilter": "commands",
+    "JobState": "states",
     "Missed": "policies",
     "Overlap": "policies",
     "Priority": "job",
@@ -68,6 +71,8 @@ __all__ = [
     "IfExists",
     "InvalidJob",
     "Job",
+    "JobFilter",
+    "JobState",
     "Missed",
     "NotAccepted",
     "NotFound",

@@ -9,7 +9,8 @@ that fails with InvalidJob or Unavailable has sent nothing.
 
 A job that there is can be cancelled, paused, resumed, run besides its schedule, changed and backfilled, by its id: these are
 commands on the same topic, in order with the submissions of that job, so what is acknowledged takes effect on all that comes after.
-One that can't be obeyed is rejected like a job that is wrong: `dueline rejected` lists it.
+One that can't be obeyed is rejected like a job that is wrong: `dueline rejected` lists it. What is asked of many jobs at once, by a
+filter, takes effect on one after the other.
 
 A client may be shared by threads (an AsyncClient by the tasks of any loop): one for a process is right. A client also
 survives `fork`: the child opens a connection of its own when it first submits something.
@@ -31,12 +32,13 @@ from dueline.clock import Clock, SystemClock, to_ms
 from dueline.codec import (
     SUBMISSION_LENGTH_MAX,
     encode,
+    encode_bulk_command,
     encode_calendar,
     encode_control_command,
     job_fields,
     require_job_id,
 )
-from dueline.commands import Action, ControlCommand
+from dueline.commands import Action, BulkCommand, ControlCommand, JobFilter
 from dueline.delivery import DELIVERY_MAX_S, Batch, Delivery, Flow, Waker
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
 from dueline.ids import IdGenerator, parse_run_id
@@ -56,6 +58,9 @@ BATCH_JOBS_MAX = 500
 BATCH_BYTES_MAX = 4_000_000
 #: Batches that wait for their acknowledgements at once: some 100 ms of work, far more than a round trip takes.
 BATCHES_UNDER_WAY_MAX = 8
+
+#: The key of what is asked of many jobs: the same for all, so that they are obeyed in their order. It is no job's id.
+BULK_KEY = "*"
 
 Id = TypeVar("Id", covariant=True)
 Ids = TypeVar("Ids", covariant=True)
@@ -167,10 +172,7 @@ class _Submitting(Generic[Id, Ids, Done]):
 
         `{"priority": "high", "trigger": {"every_s": 60}}`; a None stands for the field's default.
         """
-        # What no job can have is refused here, and a trigger that is never due.
-        changed = changed_job(Job(executor_class="any"), fields)
-        if changed.triggers:
-            changed.anchored(self._clock.now_ms()).first_ms(self._clock.now_ms())
+        self._check_new_values(fields)
         command = ControlCommand(job_id=job_id, action=Action.CHANGE, fields=fields, note=note)
         return self._command(command, timeout)
 
@@ -194,6 +196,30 @@ class _Submitting(Generic[Id, Ids, Done]):
         )
         return self._command(command, timeout)
 
+    def control_all(
+        self,
+        action: Action | str,
+        matching: JobFilter,
+        note: str = "",
+        *,
+        fields: Mapping[str, Any] | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> Done:
+        """Cancels, pauses, resumes, runs or changes the jobs that a filter fits; `fields` are the new values of a change.
+
+            client.control_all("pause", JobFilter(executor_class="http"), "the proxy is down")
+
+        It is for jobs accepted before it, as they stand when their turn comes: a scheduler gets through some thousands a second.
+        What can't be asked of a job is not asked of it. A later command for one of them may be obeyed first.
+        """
+        command = BulkCommand(
+            matching=matching, action=one_of("action", Action, action), note=note, fields=fields or {}
+        )
+        if command.fields:
+            self._check_new_values(command.fields)
+        result: Done = self._drive(self._send((BULK_KEY, encode_bulk_command(command)), timeout))
+        return result
+
     def close(self) -> Done:
         """Ends the connection. Calls that still wait get up to 2 seconds, then NotAccepted."""
         result: Done = self._drive(self._close())
@@ -201,6 +227,12 @@ class _Submitting(Generic[Id, Ids, Done]):
 
     def _drive(self, flow: Flow) -> Any:
         raise NotImplementedError
+
+    def _check_new_values(self, fields: Mapping[str, Any]) -> None:
+        """Refuse what no job can have, and a trigger that is never due."""
+        changed = changed_job(Job(executor_class="any"), fields)
+        if changed.triggers:
+            changed.anchored(self._clock.now_ms()).first_ms(self._clock.now_ms())
 
     def _command(self, command: ControlCommand, timeout: float) -> Done:
         require_job_id("id", command.job_id)

@@ -16,16 +16,16 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from dueline.calendars import Calendar
 from dueline.clock import from_ms, to_ms
-from dueline.commands import Action, CancelOrder, ControlCommand, RetryCommand
+from dueline.commands import Action, BulkCommand, CancelOrder, ControlCommand, JobFilter, RetryCommand
 from dueline.contracts import FINGERPRINT_LENGTH, SINGLE_OBJECT_MARK, all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
 from dueline.job import Job, Priority, ReadParams, params_text
-from dueline.json_form import calendar_from_json, command_from_json, job_from_json
+from dueline.json_form import bulk_from_json, calendar_from_json, command_from_json, job_from_json
 from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.progress import PROGRESS_LENGTH_MAX, checked_progress
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
-from dueline.states import AttemptState
+from dueline.states import AttemptState, JobState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
 
 #: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
@@ -35,7 +35,7 @@ RETRY_LENGTH_MAX = SUBMISSION_LENGTH_MAX + PROGRESS_LENGTH_MAX + 1_000
 CONFLUENT_MARK = b"\x00"
 _ONE_MS = timedelta(milliseconds=1)
 
-Submission = Job | RetryCommand | ControlCommand | Calendar
+Submission = Job | RetryCommand | ControlCommand | BulkCommand | Calendar
 
 
 def decode_submission(data: bytes) -> Submission:
@@ -63,6 +63,8 @@ def decode_submission(data: bytes) -> Submission:
             raise UndecodableRecord(f"not valid JSON: {error}") from error
         if "calendar" in source:
             return calendar_from_json(source)
+        if "matching" in source:
+            return bulk_from_json(source)
         if "action" in source:
             command = command_from_json(source)
             require_job_id("id", command.job_id)
@@ -129,6 +131,12 @@ def encode_control_command(command: ControlCommand) -> bytes:
     )
 
 
+def encode_bulk_command(command: BulkCommand) -> bytes:
+    matching = {name: getattr(command.matching, name) for name in JobFilter.__slots__}
+    values = {"action": command.action.value, "note": command.note, "fields": params_text(command.fields)}
+    return encode("BulkCommand", matching | values)
+
+
 def encode_cancel_order(order: CancelOrder) -> bytes:
     ends = {f"ready_{priority.value}": order.ready[priority] for priority in Priority}
     return encode(
@@ -161,7 +169,7 @@ def moved_ready_run(data: bytes, due_ms: int, emit_ms: int) -> bytes:
     id_length, id_begin = _read_long(data, len(header))
     _, emit_begin = _read_long(data, id_begin + id_length)
     _, rest = _read_long(data, emit_begin)
-    return data[: id_begin + id_length] + _long(due_ms) + _long(emit_ms) + data[rest:]
+    return data[: id_begin + id_length] + long_of(due_ms) + long_of(emit_ms) + data[rest:]
 
 
 def encode_run_event(event: RunEvent) -> bytes:
@@ -270,6 +278,16 @@ def _control_command(fields: Mapping[str, Any]) -> ControlCommand:
     return ControlCommand(**dict(fields) | values)
 
 
+def _bulk_command(fields: Mapping[str, Any]) -> BulkCommand:
+    state = None if fields["state"] is None else JobState(fields["state"])
+    return BulkCommand(
+        matching=JobFilter(executor_class=fields["executor_class"], state=state, prefix=fields["prefix"]),
+        action=Action(fields["action"]),
+        note=fields["note"],
+        fields=ReadParams(fields["fields"]),
+    )
+
+
 def require_job_id(field: str, text: str) -> None:
     """Raises InvalidJob for a text that can be no job's id."""
     if not (is_generated(text) or is_name(text)):
@@ -283,6 +301,7 @@ _SUBMISSIONS: Mapping[str, Callable[[Mapping[str, Any]], Submission]] = {
     "JobSubmission": _job,
     "RetryCommand": _retry_command,
     "ControlCommand": _control_command,
+    "BulkCommand": _bulk_command,
     "Calendar": lambda fields: Calendar(**fields),
 }
 
@@ -374,7 +393,7 @@ def _read_long(data: bytes, at: int) -> tuple[int, int]:
             return number >> 1, at
 
 
-def _long(number: int) -> bytes:
+def long_of(number: int) -> bytes:
     """A number that is not negative, as Avro writes it: doubled, seven bits a byte, the lowest first."""
     number <<= 1
     written = bytearray()

@@ -8,6 +8,7 @@ from typing import Any
 from dueline.errors import InvalidJob
 from dueline.job import Priority
 from dueline.runs import ReadyRun
+from dueline.states import JobState
 from dueline.triggers import MOMENT_MAX_MS
 
 NOTE_LENGTH_MAX = 1000
@@ -79,6 +80,65 @@ class ControlCommand:
                 raise InvalidJob(field_name, "lies outside the years 1970 to 9000")
         if self.start_ms is not None and self.end_ms is not None and self.end_ms < self.start_ms:
             raise InvalidJob("end", "the end is before the start")
+
+
+#: What can be asked of many jobs at once: the other two need the times of one job's runs.
+ACTIONS_FOR_MANY = (Action.CANCEL, Action.PAUSE, Action.RESUME, Action.RUN, Action.CHANGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Describes jobs: those of which all that is given holds. To describe every job there is, say so: `prefix=""`."""
+
+    executor_class: str | None = None
+    state: JobState | None = None
+    #: What their ids begin with.
+    prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        given = {"executor_class": self.executor_class, "prefix": self.prefix}
+        if self.state is None and not any(text is not None for text in given.values()):
+            raise InvalidJob(
+                "matching", "describes no jobs; give an executor_class, a state or a prefix of ids"
+            )
+        for name, text in given.items():
+            if text is not None and not isinstance(text, str):
+                raise InvalidJob(f"matching.{name}", f"must be a text, not {type(text).__name__}")
+        if not isinstance(self.state, JobState | None):
+            raise InvalidJob("matching.state", f"{self.state!r:.80} is no JobState, such as JobState.PAUSED")
+
+    def fits(self, job_id: str, executor_class: str | None, state: JobState) -> bool:
+        return (
+            self.executor_class in (None, executor_class)
+            and self.state in (None, state)
+            and job_id.startswith(self.prefix or "")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkCommand:
+    """Changes what becomes of many jobs: of those accepted before it that a filter fits when their turn comes.
+
+    Each gets a command of its own, in the order in which they are found. What can't be asked of a job is not asked of it.
+    """
+
+    matching: JobFilter
+    action: Action
+    #: Why, for people.
+    note: str = ""
+    #: Of a change, as in a ControlCommand.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS_FOR_MANY:
+            raise InvalidJob(
+                "action",
+                f"{self.action} is for one job, by its id; for many there are {', '.join(ACTIONS_FOR_MANY)}",
+            )
+        self.for_job("any")  # refuses what no command can have
+
+    def for_job(self, job_id: str) -> ControlCommand:
+        return ControlCommand(job_id=job_id, action=self.action, note=self.note, fields=self.fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,10 @@ And so is what is asked of a job that there is, by its id:
     {"action": "retry", "run": "nightly-report@1893459600000"}
     {"action": "change", "id": "nightly-report", "fields": {"priority": "low"}}
     {"action": "backfill", "id": "nightly-report", "start": "2030-01-01T00:00Z", "end": "2030-01-31T00:00Z"}
+
+Or of many, by what they have in common, one or more of `executor_class`, `state` and `prefix` (of their ids):
+
+    {"action": "pause", "matching": {"executor_class": "http", "state": "ACTIVE"}, "note": "the proxy is down"}
 """
 
 from collections.abc import Collection, Mapping
@@ -26,11 +30,12 @@ from typing import Any, TypeVar
 
 from dueline.calendars import Calendar
 from dueline.clock import to_ms
-from dueline.commands import Action, ControlCommand
+from dueline.commands import Action, BulkCommand, ControlCommand, JobFilter
 from dueline.errors import InvalidJob
 from dueline.ids import parse_run_id
 from dueline.job import Job, Priority
 from dueline.policies import IfExists, Missed, Overlap, Retry
+from dueline.states import JobState
 from dueline.triggers import Cron, Every, Once, Trigger
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
@@ -54,6 +59,8 @@ _JOB_FIELDS = (
 )
 _KINDS: Mapping[str, type[StrEnum]] = {"missed": Missed, "overlap": Overlap, "if_exists": IfExists}
 _COMMAND_FIELDS = ("action", "id", "run", "note", "fields", "start", "end")
+_BULK_FIELDS = ("action", "matching", "note", "fields")
+_FILTER_FIELDS = ("executor_class", "state", "prefix")
 _RETRY_FIELDS = tuple(field.name for field in fields(Retry))
 _TRIGGER_FIELDS = {
     "at": ("at",),
@@ -124,9 +131,7 @@ def command_from_json(source: object) -> ControlCommand:
     """What a parsed JSON value asks of a job. Raises InvalidJob, which names the field and the remedy."""
     given = {n: v for n, v in _object("submission", source, _COMMAND_FIELDS).items() if v is not None}
     action = one_of("action", Action, given.get("action"))
-    fields_given = given.get("fields", {})
-    if not isinstance(fields_given, Mapping):
-        raise InvalidJob("fields", 'must be an object of new values, such as {"priority": "high"}')
+    fields_given = _new_values(given)
     start_ms, end_ms = (
         to_ms(_moment(name, given[name])) if name in given else None for name in ("start", "end")
     )
@@ -151,6 +156,23 @@ def command_from_json(source: object) -> ControlCommand:
         fields=fields_given,
         start_ms=start_ms,
         end_ms=end_ms,
+    )
+
+
+def bulk_from_json(source: object) -> BulkCommand:
+    """What a parsed JSON value asks of many jobs. Raises InvalidJob, which names the field and the remedy."""
+    given = {n: v for n, v in _object("submission", source, _BULK_FIELDS).items() if v is not None}
+    matching = _object("matching", given.get("matching"), _FILTER_FIELDS)
+    state = matching.get("state")
+    return BulkCommand(
+        matching=JobFilter(
+            executor_class=matching.get("executor_class"),
+            state=None if state is None else one_of("matching.state", JobState, state),
+            prefix=matching.get("prefix"),
+        ),
+        action=one_of("action", Action, given.get("action")),
+        note=given.get("note", ""),
+        fields=_new_values(given),
     )
 
 
@@ -211,6 +233,13 @@ def one_of(field: str, kind: type[_Kind], text: object) -> _Kind:
         return kind(text)  # type: ignore[arg-type]
     except ValueError:
         raise InvalidJob(field, f"{text!r:.80} is not one of {', '.join(kind)}") from None
+
+
+def _new_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    fields_given = given.get("fields", {})
+    if not isinstance(fields_given, Mapping):
+        raise InvalidJob("fields", 'must be an object of new values, such as {"priority": "high"}')
+    return fields_given
 
 
 def _listed(value: object) -> object:

@@ -23,7 +23,7 @@ from infra.settings import Settings
 from infra.statements import Statement
 
 #: What passes by itself: the statement may be sent again, since all are idempotent.
-PASSING = (NoHostAvailable, NotEnoughReplicas, OperationTimedOut, ReadTimeout, WriteTimeout)
+PASSING = (NoHostAvailable, NotEnoughReplicas, OperationTimedOut, ReadTimeout, WriteTimeout, Unavailable)
 #: More requests under way bring no more throughput and only queue inside Cassandra.
 UNDER_WAY_MAX = 192
 #: Rows in one batch to one partition: beyond about this many a batch gains nothing more. And bytes of values in one:

@@ -116,6 +116,15 @@ class JobPage:
     before: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobScan:
+    """Some of the jobs of a shard, in the order in which they are stored."""
+
+    jobs: tuple[JobView, ...]
+    #: The bucket and the job id to go on behind; None at the end.
+    behind: tuple[int, str] | None = None
+
+
 def run_state(state: AttemptState | None, retry_ms: int | None, due_ms: int, now_ms: int) -> RunState:
     """How a run stands whose latest recorded attempt is in this state; None when nothing is recorded.
 

@@ -26,6 +26,7 @@ from infra.statements import Statement
 from infra.view_values import (
     AttemptView,
     JobPage,
+    JobScan,
     JobView,
     LastRun,
     RunPage,
@@ -59,6 +60,11 @@ END_MS = 2**31 * BUCKET_MS - 1
 BACKFILLED_PERIODS = 12
 #: As long as the table of failures keeps its rows.
 FAILURES_KEPT_DAYS = 30
+
+#: How far a shard's jobs have been gone through: the bucket and the id of the last, both descending.
+Scanned = tuple[int, str]
+#: Before all of them; an id is made of characters that sort before this one.
+FIRST_OF_ALL: Scanned = (2**31 - 1, "~")
 
 #: Where a job stands in a listing: when it came, and its id; or a failed run: when it ended, and its id.
 Place = tuple[int, str]
@@ -102,6 +108,26 @@ class Views:
                 if len(found) == limit or self._clock.elapsed_s() > give_up_s:
                     return JobPage(jobs=tuple(found), before=view.job_id)
         return JobPage(jobs=tuple(found))
+
+    async def scan(self, shard: int, behind: Scanned, limit: int) -> JobScan:
+        """A part of all jobs of one shard, in the order in which they are stored: to go through them, not to show them.
+
+        Looks at no more jobs, nor buckets, than the limit.
+        """
+        views: list[JobView] = []
+        looked_at = 0
+        async with aclosing(self._buckets_from(behind[0])) as buckets:
+            async for bucket in buckets:
+                if looked_at == limit:
+                    return JobScan(jobs=tuple(views), behind=(bucket, FIRST_OF_ALL[1]))
+                start = behind[1] if bucket == behind[0] else FIRST_OF_ALL[1]
+                left = limit - len(views)
+                rows = await self._ask(Statement.VIEW_JOBS, bucket, shard, start, left)
+                views += await asyncio.gather(*map(self._job_view, rows))
+                if len(rows) == left:
+                    return JobScan(jobs=tuple(views), behind=(bucket, rows[-1].job_id))
+                looked_at += 1
+        return JobScan(jobs=tuple(views))
 
     async def run(self, run: str) -> RunView:
         """One run, by its id, or the latest run of a job, by the job's. Raises NotFound."""
@@ -199,14 +225,26 @@ class Views:
 
     async def _generated(self, before: Place) -> AsyncGenerator[Any, None]:
         """The rows of the jobs with generated ids before a place, newest first."""
-        last = minute_of(before[0])
-        days = sorted((row.day for row in await self._ask(Statement.VIEW_DAYS)), reverse=True)
-        for day in days:
-            if day > last // DAY:
-                continue
-            for bucket in await self._ask(Statement.VIEW_BUCKETS, day, last):
-                async for row in self._bucket(bucket.bucket, before):
+        async with aclosing(self._generated_buckets(minute_of(before[0]))) as buckets:
+            async for bucket in buckets:
+                async for row in self._bucket(bucket, before):
                     yield row
+
+    async def _generated_buckets(self, last: int) -> AsyncGenerator[int, None]:
+        """The buckets of generated ids that are not empty, from one on backwards."""
+        for day in sorted((row.day for row in await self._ask(Statement.VIEW_DAYS)), reverse=True):
+            if day <= last // DAY:
+                for row in await self._ask(Statement.VIEW_BUCKETS, day, last):
+                    yield row.bucket
+
+    async def _buckets_from(self, last: int) -> AsyncGenerator[int, None]:
+        """All buckets from one on, in descending order: those of generated ids, then those of named jobs."""
+        if last >= 0:
+            async with aclosing(self._generated_buckets(last)) as generated:
+                async for bucket in generated:
+                    yield bucket
+        for bucket in range(min(last, -1), -1 - NAMED_BUCKETS, -1):
+            yield bucket
 
     async def _bucket(self, bucket: int, before: Place) -> AsyncGenerator[Any, None]:
         """The rows of all shards of one bucket, merged."""

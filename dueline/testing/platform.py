@@ -101,10 +101,9 @@ class TestPlatform:
         row = self._schedule.jobs.get(job_id)
         if row is not None:
             next_ms = self._schedule.next_due_ms(job_id)
-            is_over = row.state is JobState.ACTIVE and not self._schedule.is_open(job_id)
             return JobView(
                 job_id=job_id,
-                state=JobState.COMPLETED if is_over else row.state,
+                state=self._schedule.state_of(job_id),
                 reason=row.reason,
                 job=definition_of(row),
                 accepted=from_ms(row.accepted_ms),

@@ -4,6 +4,7 @@ import heapq
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -11,7 +12,7 @@ from dueline.address import SUBMISSIONS
 from dueline.calendars import Calendar
 from dueline.clock import Clock, from_ms
 from dueline.codec import decode_ready_run, decode_submission, encode_job
-from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
 from dueline.ids import id_of_record
 from dueline.job import Job
@@ -67,6 +68,8 @@ class Schedule:
                     self._retry(submission.run, record)
                 elif isinstance(submission, ControlCommand):
                     self._obey(submission, record)
+                elif isinstance(submission, BulkCommand):
+                    self._obey_for_many(submission)
                 else:
                     self._calendars[submission.name] = submission
             except DuelineError as error:
@@ -108,9 +111,10 @@ class Schedule:
         """When there is something to emit again."""
         return self._waiting[0][0] if self._waiting else None
 
-    def is_open(self, job_id: str) -> bool:
-        """Whether the job has a due time to come, or a run that has not ended."""
-        return bool(self._open.get(job_id))
+    def state_of(self, job_id: str) -> JobState:
+        """How an accepted job stands: it is completed without a due time to come, or a run that has not ended."""
+        state = self.jobs[job_id].state
+        return JobState.COMPLETED if state is JobState.ACTIVE and not self._open.get(job_id) else state
 
     def next_due_ms(self, job_id: str) -> int | None:
         """The due time of the first run of an active job of which no attempt has ended."""
@@ -157,6 +161,17 @@ class Schedule:
                 self._put(row_of(run, record.offset, None))
         elif (outcome := obeyed(known, command, record, self._calendars)) is not None:
             self._keep(*outcome, record)
+
+    def _obey_for_many(self, command: BulkCommand) -> None:
+        fitting = [
+            job_id
+            for job_id, row in self.jobs.items()
+            if command.matching.fits(job_id, definition_of(row).executor_class, self.state_of(job_id))
+        ]
+        for job_id in fitting:
+            with suppress(InvalidJob):  # it is asked of those alone of which it can be
+                record = _Record(next(self._offsets), self._clock.now_ms())
+                self._obey(command.for_job(job_id), record)
 
     def _keep(self, row: JobRow, changes: list[Change], record: _Record) -> None:
         """A new version of a job, and what it puts into the schedule."""

@@ -1,13 +1,14 @@
 """The commands that ask something of jobs that there are: cancel, pause, resume, run-now, change, backfill, retry."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dueline.client import Client
+from dueline.commands import Action, JobFilter
 from dueline.states import JobState
 from infra.settings import Settings
 from infra.view_values import JobView
@@ -42,22 +43,27 @@ def _which(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _control(
-    name: str, method: Callable[[Client], Callable[..., None]], done: str, doc: str
+    name: str, action: Action, method: Callable[[Client], Callable[..., None]], done: str, doc: str
 ) -> click.Command:
     def command(
         settings: Settings, ids: tuple[str, ...], dry_run: bool, note: str, within: timedelta, **filters: Any
     ) -> None:
-        chosen = _chosen(settings, ids, {n: v for n, v in filters.items() if v is not None})
-        if not chosen:
-            click.echo("there are no such jobs", err=True)
+        given = {name: value for name, value in filters.items() if value is not None}
+        if bool(ids) is bool(given):
+            raise click.UsageError("which jobs? give their ids, or options that describe them")
         if dry_run:
+            chosen = ids or _fitting(settings, JobFilter(**given))
             click.echo("".join(f"{job_id}\n" for job_id in chosen), nl=False)
             return
+        timeout_s = within.total_seconds()
         with Client(settings.kafka) as client:
-            for job_id in chosen:
-                method(client)(job_id, note, timeout=within.total_seconds())
+            for job_id in ids:
+                method(client)(job_id, note, timeout=timeout_s)
                 click.echo(f"{job_id} {done}")
-        if chosen:
+            if given:
+                client.control_all(action, JobFilter(**given), note, timeout=timeout_s)
+                click.echo(f"each job of which all of this holds {done}: {_told(given)}")
+        if ids:
             _tell_where_refusals_are()
 
     command.__doc__ = doc
@@ -66,6 +72,7 @@ def _control(
 
 cancel = _control(
     "cancel",
+    Action.CANCEL,
     lambda client: client.cancel,
     "is to be cancelled",
     """Cancel jobs: no run of theirs starts any more, and what runs is ended.
@@ -79,12 +86,14 @@ cancel = _control(
 )
 pause = _control(
     "pause",
+    Action.PAUSE,
     lambda client: client.pause,
     "is to be paused",
     """Pause jobs: runs that become due from now on wait until their job is resumed.""",
 )
 resume = _control(
     "resume",
+    Action.RESUME,
     lambda client: client.resume,
     "is to be resumed",
     """Resume jobs that are paused; what becomes of the due times that they missed, their --missed policy says.
@@ -94,6 +103,7 @@ resume = _control(
 )
 run_now = _control(
     "run-now",
+    Action.RUN,
     lambda client: client.run_now,
     "is to be run",
     """Run jobs once more, besides what their triggers say, also while they are paused.""",
@@ -169,16 +179,21 @@ def _tell_where_refusals_are() -> None:
     click.echo("accepted; if it can't be obeyed, dueline rejected says why", err=True)
 
 
-def _chosen(settings: Settings, ids: Sequence[str], filters: dict[str, Any]) -> list[str]:
-    if bool(ids) is bool(filters):
-        raise click.UsageError("which jobs? give their ids, or options that describe them")
-    if ids:
-        return list(ids)
+def _told(given: dict[str, Any]) -> str:
+    words = {"executor_class": "class", "state": "state", "prefix": "prefix"}
+    return ", ".join(f"{words[name]} {value}" for name, value in given.items())
+
+
+def _fitting(settings: Settings, matching: JobFilter) -> list[str]:
     from infra.views import open_views  # needs the extra `platform`, and says so
 
     async def ask() -> list[str]:
         async with open_views(settings) as views:
-            return [view.job_id async for view in _all(views, filters.get("state")) if _fits(view, filters)]
+            return [
+                view.job_id
+                async for view in _all(views, matching.state)
+                if matching.fits(view.job_id, view.job.executor_class if view.job else None, view.state)
+            ]
 
     return asyncio.run(ask())
 
@@ -192,10 +207,3 @@ async def _all(views: "Views", state: JobState | None) -> AsyncIterator[JobView]
         if page.before is None:
             return
         before = page.before
-
-
-def _fits(view: JobView, filters: dict[str, Any]) -> bool:
-    executor_class = view.job.executor_class if view.job else None
-    return view.job_id.startswith(filters.get("prefix", "")) and (
-        filters.get("executor_class", executor_class) == executor_class
-    )

@@ -12,6 +12,7 @@ One `Shard` a partition ties them together; its row in Cassandra says who owns i
     received.py      records as they come, and as they leave for other shards or as refused
     acceptance.py    from a batch of records to what they ask for, and to what is refused
     gathering.py     what plain submissions ask for, until it is worth a write
+    bulk.py          from a command for many jobs to a command for each
     wheel.py         what to emit when, and what of it is acknowledged: no I/O
     shard.py         the worker of a partition: takes over, reads ahead, turns the wheel, stores the row
     broker_clock.py  a time that no wrong clock of this machine can carry beyond the brokers'

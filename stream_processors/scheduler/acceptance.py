@@ -24,7 +24,7 @@ from typing import Protocol
 from dueline.address import SUBMISSIONS, shard_of
 from dueline.calendars import Calendar
 from dueline.codec import Submission, decode_submission, encode_job
-from dueline.commands import Action, ControlCommand, RetryCommand
+from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
 from dueline.ids import generated_at_ms, id_of_record, is_generated
 from dueline.job import Job
@@ -44,7 +44,7 @@ from dueline.scheduling.values import Change, JobRow, ScheduledRun
 from dueline.states import ENDS, AttemptState, JobState, RunState
 from infra.publisher import Record
 from stream_processors.scheduler.calendars import KnownCalendars
-from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected
+from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected, spread
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +85,14 @@ class Asked:
     history: list[tuple[str, int]] = field(default_factory=list)
     #: Passed on to another shard, or refused.
     records: list[Record] = field(default_factory=list)
+    #: A command for many jobs, of which this shard is to find its own.
+    bulk: tuple[Received, BulkCommand] | None = None
 
     @property
     def plain(self) -> bool:
         """Whether it is jobs and their first runs alone."""
         more = (self.changes, self.cancelled, self.events, self.calendars, self.history, self.records)
-        return not any(more)
+        return self.bulk is None and not any(more)
 
 
 @dataclass(slots=True)
@@ -169,6 +171,8 @@ class Acceptance:
                 self._read_command(record, submission, found, asked)
             elif isinstance(submission, Calendar):
                 self._read_calendar(record, submission, asked)
+            elif isinstance(submission, BulkCommand):
+                self._read_bulk(record, submission, asked)
             else:
                 raise submission
         except DuelineError as error:
@@ -242,6 +246,12 @@ class Acceptance:
         else:
             asked.calendars.append((record.offset, calendar))
 
+    def _read_bulk(self, record: Received, command: BulkCommand, asked: Asked) -> None:
+        if record.passed_on:
+            asked.bulk = record, command
+        else:
+            asked.records += spread(record, self._shards)
+
     def _accept(self, record: Received, job: Job, asked: Asked) -> None:
         job_id, accepted_ms = job.id or "", record.first_stamp_ms
         job = job.anchored(base_ms(job_id, accepted_ms))
@@ -288,6 +298,8 @@ class Acceptance:
         known = self._find(job_id, found.jobs)
         if known is None:
             raise InvalidJob("id", f"there is no job {job_id} to {command.action}")
+        if record.for_many and known.accepted_ms > record.first_stamp_ms:
+            return
         asked.history += _single_run(known, record)
         if known.version > record.offset:
             pass  # as above
@@ -314,6 +326,8 @@ class Acceptance:
             # Its own shard refuses it again, and can show it as REJECTED in the order of that shard's log.
             asked.records.append(passed_on(record, job_id, record.value))
             return
+        if record.for_many:
+            return  # it is asked of those alone of which it can be
         # A message may quote half a surrogate pair, which neither a header nor Cassandra takes.
         reason = str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH_MAX]
         log.info("%s refused: %s", record.place, reason, extra={"action": "rejected", "job_id": job_id})
@@ -337,6 +351,8 @@ class Acceptance:
 
     def _free_ms(self, job_id: str, record: Received) -> int:
         """When a run is due that is asked for besides the schedule: one more of its job asked for in the same moment has its own time."""
+        if record.for_many:
+            return record.first_stamp_ms  # the same run, should it be asked for once more after a crash
         return max(record.stamp_ms, self._run_now_ms.get(job_id, 0) + 1)
 
     def _find(self, job_id: str, jobs: _Jobs) -> JobRow | None:
@@ -377,7 +393,9 @@ def _decoded_together(records: Sequence[Received]) -> list[tuple[Received, _Deco
     decoded: list[tuple[Received, _Decoded]] = []
     for record in records:
         submission = _decoded(record)
-        is_much = isinstance(submission, ControlCommand) and submission.action is Action.BACKFILL
+        is_much = isinstance(submission, BulkCommand) or (
+            isinstance(submission, ControlCommand) and submission.action is Action.BACKFILL
+        )
         if is_much and decoded:
             break
         decoded.append((record, submission))

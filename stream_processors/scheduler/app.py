@@ -7,6 +7,7 @@ from infra.cassandra import connect
 from infra.publisher import Placed
 from infra.settings import Settings
 from infra.store import Store
+from infra.views import Views
 from stream_processors.partitions import PartitionedApp, report_failure
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.calendars import KeptCalendars
@@ -24,8 +25,10 @@ class Scheduler(PartitionedApp):
         self._clock: BrokerClock
 
     async def open(self) -> None:
-        self._store = Store(await connect(self.settings), self.settings.partitions)
+        session = await connect(self.settings)
+        self._store = Store(session, self.settings.partitions)
         self._clock = BrokerClock()
+        self._views = Views(session, self.settings, self._clock)
         self._calendars = KeptCalendars(self._store)
         self._fresh = asyncio.create_task(self._calendars.keep_fresh())
         report_failure(self._fresh, self.fail)
@@ -42,6 +45,7 @@ class Scheduler(PartitionedApp):
             owner=self.process_id,
             settings=self.settings,
             store=self._store,
+            views=self._views,
             publisher=self.publisher,
             clock=self._clock,
             calendars=self._calendars,

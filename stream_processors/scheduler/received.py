@@ -22,6 +22,10 @@ from infra.rejects import CUT, PLACE, REASON
 PASSED_ON_WITHIN_MS = 24 * 3600 * 1000
 #: A record that was passed on says with these headers when it first came, and from where.
 FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
+#: A command that one for many jobs has led to says with this header where that lies; its first time is that of the other.
+FOR_MANY = "dueline-for-many"
+#: Behind which of its shard's jobs, in the order of the store, the reader of a command for many goes on.
+BEHIND = "dueline-behind"
 #: Room that the headers of a refused record may need.
 HEADERS_LENGTH_MAX = 64_000
 
@@ -45,14 +49,23 @@ class Received:
     @property
     def first_stamp_ms(self) -> int:
         """When it was appended for the first time, if it was passed on; never later than now, nor long before."""
-        for name, value in self.headers:
-            if name == FIRST_STAMP and value and value.isdigit() and len(value) < 16:  # anybody can send any
-                return max(min(int(value), self.stamp_ms), self.stamp_ms - PASSED_ON_WITHIN_MS)
+        value = self.header(FIRST_STAMP)
+        if value and value.isdigit() and len(value) < 16:  # anybody can send any
+            return max(min(int(value), self.stamp_ms), self.stamp_ms - PASSED_ON_WITHIN_MS)
         return self.stamp_ms
 
     @property
     def passed_on(self) -> bool:
-        return any(name == FIRST_PLACE for name, _ in self.headers)
+        return self.header(FIRST_PLACE) is not None
+
+    @property
+    def for_many(self) -> bool:
+        """Whether it is what a command for many jobs asks of one of them."""
+        return self.header(FOR_MANY) is not None
+
+    def header(self, name: str) -> bytes | None:
+        """The first header of a name that has a value."""
+        return next((value for found, value in self.headers if found == name and value is not None), None)
 
 
 def received_from_log(message: Message) -> Received:
@@ -103,9 +116,19 @@ def changed_id(key: bytes | None, value: bytes) -> str | None:
 
 def passed_on(record: Received, job_id: str, value: bytes | None) -> Record:
     """The record for the shard that its job belongs to, with the time at which it first came."""
+    return Record(SUBMISSIONS, job_id.encode(), value, headers=_with_origin(record))
+
+
+def spread(record: Received, shards: int) -> list[Record]:
+    """A command for many jobs, for each shard: with the time at which it first came, as if passed on."""
+    headers = _with_origin(record)
+    return [Record(SUBMISSIONS, record.key, record.value, shard, headers) for shard in range(shards)]
+
+
+def _with_origin(record: Received) -> tuple[tuple[str, bytes | None], ...]:
     own = tuple(header for header in record.headers if header[0] not in (FIRST_STAMP, FIRST_PLACE))
     marks = ((FIRST_STAMP, str(record.first_stamp_ms).encode()), (FIRST_PLACE, record.place.encode()))
-    return Record(SUBMISSIONS, job_id.encode(), value, headers=own + marks)
+    return own + marks
 
 
 def rejected(record: Received, reason: str) -> Record:

@@ -24,9 +24,11 @@ from infra.log_reader import answered, ends_of, read_to_end
 from infra.publisher import Placed, Publisher, Record
 from infra.settings import Settings
 from infra.store import DAY, ShardRow, Store, persist
+from infra.views import Views
 from stream_processors.partitions import Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.bulk import page_of
 from stream_processors.scheduler.calendars import KeptCalendars
 from stream_processors.scheduler.gathering import Gathering
 from stream_processors.scheduler.received import Received, changed_id, received_from_log
@@ -65,6 +67,7 @@ class Shard(Worker):
         owner: str,
         settings: Settings,
         store: Store,
+        views: Views,
         publisher: Publisher,
         clock: BrokerClock,
         calendars: KeptCalendars,
@@ -74,6 +77,7 @@ class Shard(Worker):
         self._owner = owner
         self._settings = settings
         self._store = store
+        self._views = views
         self._publisher = publisher
         self._clock = clock
         self._calendars = calendars
@@ -177,6 +181,8 @@ class Shard(Worker):
         records = asked.records + [self._record(event) for event in asked.events]
         if asked.cancelled:
             records += await self._orders(asked.cancelled, wheel)
+        if asked.bulk:
+            records += await page_of(*asked.bulk, self._views)
         if records:
             await self._publisher.deliver(records)
         wheel.admit(asked.rows, asked.end)

@@ -6,13 +6,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from dueline.calendars import Calendar
-from dueline.commands import Action, CancelOrder, ControlCommand, RetryCommand
+from dueline.commands import Action, BulkCommand, CancelOrder, ControlCommand, JobFilter, RetryCommand
 from dueline.ids import IdGenerator
 from dueline.job import Job, Priority
 from dueline.policies import IfExists, Missed, Overlap, Retry
 from dueline.progress import progress_text
 from dueline.runs import Heartbeat, Output, OwnerStarted, ReadyRun, RunEvent
-from dueline.states import AttemptState
+from dueline.states import AttemptState, JobState
 from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once
 
 settings.register_profile("dueline", deadline=None)  # the suite shares its machine with two servers
@@ -156,6 +156,24 @@ st.register_type_strategy(
         ),
         ids,
         st.tuples(instants, instants),
+    ),
+)
+filters = st.tuples(st.none() | names, st.none() | st.sampled_from(JobState), st.none() | st.just("") | names)
+st.register_type_strategy(
+    JobFilter,
+    filters.filter(lambda given: given != (None, None, None)).map(
+        lambda given: JobFilter(executor_class=given[0], state=given[1], prefix=given[2])
+    ),
+)
+st.register_type_strategy(
+    BulkCommand,
+    st.builds(BulkCommand, matching=st.from_type(JobFilter), action=plain_actions, note=texts)
+    | st.builds(
+        BulkCommand,
+        matching=st.from_type(JobFilter),
+        action=st.just(Action.CHANGE),
+        fields=params.filter(bool),
+        note=texts,
     ),
 )
 st.register_type_strategy(

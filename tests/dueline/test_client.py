@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -18,7 +19,7 @@ from dueline.address import SUBMISSIONS, shard_of
 from dueline.client import BATCH_JOBS_MAX, BATCHES_UNDER_WAY_MAX, AsyncClient, Client
 from dueline.clock import ManualClock, to_ms
 from dueline.codec import decode_submission
-from dueline.commands import Action, ControlCommand
+from dueline.commands import Action, BulkCommand, ControlCommand, JobFilter
 from dueline.errors import InvalidJob, NotAccepted, SomeNotAccepted, Unavailable
 from dueline.ids import generated_at_ms, is_generated
 from dueline.job import Job, Priority
@@ -381,6 +382,13 @@ def test_commands_are_in_the_log_when_their_calls_return(address: str, client: C
     ]
 
 
+def test_a_command_for_many_is_one_record(address: str, client: Client) -> None:
+    matching = JobFilter(executor_class="http", prefix=str(uuid4()))
+    client.control_all("change", matching, "why", fields={"priority": "low"})
+    command = BulkCommand(matching=matching, action=Action.CHANGE, note="why", fields={"priority": "low"})
+    assert submissions(address, ["*"])["*"][-1][1] == command
+
+
 async def test_commands_of_coroutines_are_awaited(address: str) -> None:
     async with AsyncClient(address) as client:
         job_id = await client.submit("command")
@@ -395,3 +403,7 @@ def test_what_no_job_can_have_is_refused_before_it_is_sent(client: Client) -> No
         client.backfill("job", datetime(2030, 1, 2, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
     with pytest.raises(InvalidJob, match="no job's id"):
         client.cancel("no id")
+    with pytest.raises(InvalidJob, match="did you mean priority"):
+        client.control_all("change", JobFilter(prefix=""), fields={"priorty": "low"})
+    with pytest.raises(InvalidJob, match="is not one of cancel"):
+        client.control_all("stop", JobFilter(prefix=""))

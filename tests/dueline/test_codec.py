@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dueline import codec
 from dueline.calendars import Calendar
 from dueline.codec import SUBMISSION_LENGTH_MAX, decode_submission
-from dueline.commands import CancelOrder, ControlCommand, RetryCommand
+from dueline.commands import BulkCommand, CancelOrder, ControlCommand, RetryCommand
 from dueline.contracts import all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.job import Job
@@ -65,6 +65,37 @@ def test_a_retry_command_survives(command: RetryCommand) -> None:
 @given(st.from_type(ControlCommand))
 def test_a_control_command_survives(command: ControlCommand) -> None:
     assert decode_submission(codec.encode_control_command(command)) == command
+
+
+@given(st.from_type(BulkCommand))
+def test_a_command_for_many_survives_in_either_form(command: BulkCommand) -> None:
+    assert decode_submission(codec.encode_bulk_command(command)) == command
+    matching = {name: getattr(command.matching, name) for name in command.matching.__slots__}
+    form = {"action": command.action, "matching": matching, "note": command.note}
+    if command.fields:
+        form["fields"] = dict(command.fields)
+    assert decode_submission(json.dumps(form).encode()) == command
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ({"matching": {}}, "describes no jobs"),
+        ({"matching": {"executor_class": None}}, "describes no jobs"),
+        ({"matching": {"class": "http"}}, "matching.class: is not known"),
+        ({"matching": {"prefix": 5}}, "matching.prefix: must be a text"),
+        ({"matching": {"state": "paused"}}, "'paused' is not one of ACTIVE"),
+        ({"matching": "http"}, "must be a JSON object"),
+        ({"matching": {"prefix": ""}, "id": "job"}, "id: is not known"),
+        ({"matching": {"prefix": ""}, "action": "backfill"}, "backfill is for one job"),
+        ({"matching": {"prefix": ""}, "action": "change"}, "fields are for the action change"),
+        ({"matching": {"prefix": ""}, "note": "\ud800"}, "half a surrogate pair"),
+    ],
+)
+def test_a_command_for_many_that_makes_no_sense_is_refused(form: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        decode_submission(json.dumps({"action": "pause"} | form).encode())
+    assert told in str(refusal.value)
 
 
 @given(st.from_type(CancelOrder))
@@ -183,7 +214,11 @@ def test_the_retry_of_a_job_that_was_just_short_enough_is_accepted_with_its_prog
 
 @given(
     st.data(),
-    st.from_type(Job) | st.from_type(RetryCommand) | st.from_type(ControlCommand) | st.from_type(Calendar),
+    st.from_type(Job)
+    | st.from_type(RetryCommand)
+    | st.from_type(ControlCommand)
+    | st.from_type(BulkCommand)
+    | st.from_type(Calendar),
 )
 @settings(max_examples=400)
 def test_damaged_bytes_are_refused(data: st.DataObject, submission: codec.Submission) -> None:
@@ -333,6 +368,8 @@ def _encode(submission: codec.Submission) -> bytes:
         return codec.encode_retry_command(submission)
     if isinstance(submission, Calendar):
         return codec.encode_calendar(submission)
+    if isinstance(submission, BulkCommand):
+        return codec.encode_bulk_command(submission)
     return codec.encode_control_command(submission)
 
 

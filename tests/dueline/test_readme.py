@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dueline import Every, registry
+from dueline import Every, JobFilter, JobState, registry
 from dueline.codec import decode_submission
-from dueline.commands import ControlCommand
+from dueline.commands import BulkCommand, ControlCommand
 from dueline.registry import Run, find
 from dueline.testing import TestPlatform
 
@@ -69,15 +69,16 @@ def test_the_example_of_policies() -> None:
 @pytest.mark.parametrize("line", re.findall(r"`(\{\"action\".*?\})` \|", README))
 def test_the_records_of_commands_can_be_read(line: str) -> None:
     moment = "2030-01-01T00:00Z"
-    assert isinstance(decode_submission(line.replace("…", moment).encode()), ControlCommand)
+    assert isinstance(decode_submission(line.replace("…", moment).encode()), ControlCommand | BulkCommand)
 
 
-@pytest.mark.parametrize("call", re.findall(r"`(client\.\w+\(\"tick\".*?\))` \|", README))
+@pytest.mark.parametrize("call", re.findall(r"`(client\.\w+\(\".*?\))` \|", README))
 def test_the_calls_of_commands_can_be_made(call: str) -> None:
     platform = TestPlatform()
     platform.client.submit("command", {"argv": ["/bin/true"]}, id="tick", trigger=Every(timedelta(days=1)))
     now = platform.clock.now()
-    eval(call, {"client": platform.client, "start": now - timedelta(days=2), "end": now})
+    names = {"client": platform.client, "JobFilter": JobFilter, "JobState": JobState}
+    eval(call, names | {"start": now - timedelta(days=2), "end": now})
     # The run of the example is none of this platform's.
     assert all("nothing is recorded of it" in rejected.reason for rejected in platform.rejected)
 

@@ -24,7 +24,7 @@ from infra.cassandra import connect, ensure_tables
 from infra.settings import Settings
 from infra.store import Store
 from infra.view_values import AttemptView, job_state, next_due_ms, run_state, run_view
-from infra.views import PAGE_ROWS, Views, open_views
+from infra.views import FIRST_OF_ALL, PAGE_ROWS, Scanned, Views, open_views
 from tests.conftest import Servers
 
 NOW_MS = 1_900_000_000_000
@@ -196,6 +196,24 @@ async def test_a_bucket_longer_than_a_page_is_listed_without_gaps(platform: Plat
     page = await platform.views.jobs(len(ids))
     assert [job.job_id for job in page.jobs] == ids[::-1]
     assert len({generated_at_ms(job_id) // 60_000 for job_id in ids}) == 1
+
+
+@pytest.mark.servers
+async def test_the_jobs_of_a_shard_are_gone_through_in_parts_without_gaps(platform: Platform) -> None:
+    jobs = {await platform.accept(Once(from_ms(NOW_MS)), job_id=f"scanned-{uuid4()}") for _ in range(3)}
+    for _ in range(5):
+        jobs.add(await platform.accept(Once(from_ms(NOW_MS))))
+        platform.clock.advance(45_000)
+    found: list[str] = []
+    for shard in range(platform.shards):
+        behind: Scanned | None = FIRST_OF_ALL
+        while behind is not None:
+            part = await platform.views.scan(shard, behind, 2)
+            assert len(part.jobs) <= 2
+            found += [view.job_id for view in part.jobs]
+            behind = part.behind
+    assert len(found) == len(set(found))
+    assert jobs <= set(found)
 
 
 @pytest.mark.servers

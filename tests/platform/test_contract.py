@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from dueline import Calendar, Cron, Every, InvalidJob, Job, Once, Retry
+from dueline import Calendar, Cron, Every, InvalidJob, Job, JobFilter, Once, Retry
 from dueline.clock import from_ms, to_ms
 from dueline.ids import generated_at_ms
 from dueline.states import AttemptState, JobState, RunState
@@ -240,6 +240,24 @@ def test_a_paused_job_waits_until_it_is_resumed(system: System) -> None:
     (run,) = system.ended(paused)
     assert run.state is RunState.SUCCEEDED
     assert system.job(paused).state is JobState.COMPLETED
+
+
+def test_what_is_asked_of_many_jobs_is_asked_of_those_that_a_filter_fits(system: System) -> None:
+    prefix, due = f"{named()}-", system.now() + timedelta(days=300)
+    ids = [system.client.submit("contract-tell", id=f"{prefix}{n}", trigger=due) for n in range(5)]
+    other = system.client.submit("contract-raise", id=f"{prefix}other", trigger=due)
+    cancelled = ids.pop()
+    system.client.cancel(cancelled)
+    matching = JobFilter(executor_class="contract-tell", prefix=prefix)
+    system.client.control_all("pause", matching, "the disk is full")
+    system.client.control_all("change", matching, fields={"priority": "high"})
+    for job_id in ids:
+        job = system.job_when(job_id, lambda job: job.job is not None and job.job.priority == "high")
+        assert (job.state, job.reason) == (JobState.PAUSED, "the disk is full")
+    system.client.control_all("cancel", JobFilter(state=JobState.ACTIVE, prefix=prefix), "moved")
+    assert system.job_when(other, lambda job: job.state is JobState.CANCELLED).reason.endswith("moved")
+    assert {system.job(job_id).state for job_id in ids} == {JobState.PAUSED}
+    assert system.job(cancelled).state is JobState.CANCELLED
 
 
 def test_a_job_that_is_run_now_is_due_later_all_the_same(system: System) -> None:

@@ -4,7 +4,7 @@ The rest is in test_contract.py.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from dueline import Client, Every, Once, Overlap, Retry
+from dueline import Client, Every, Job, JobFilter, Once, Overlap, Retry
 from dueline.states import JobState, RunState
 from infra.view_values import JobView, RunView
 from infra.views import Views, open_views
+from stream_processors.scheduler.bulk import PAGE_ROWS
 from tests.platform.conftest import Platform, wait_for
 from tests.platform.test_kinds import await_ends
 
@@ -37,6 +38,12 @@ class Jobs:
 
     def job(self, job_id: str) -> JobView:
         return self._ask(lambda views: views.job(job_id))
+
+    def states(self, job_ids: Iterable[str]) -> list[JobState]:
+        async def all_of_them(views: Views) -> list[JobState]:
+            return [view.state for view in await asyncio.gather(*map(views.job, job_ids))]
+
+        return self._ask(all_of_them)
 
     def runs(self, job_id: str) -> list[RunView]:
         """Those of which anything is recorded, the earliest first."""
@@ -114,6 +121,19 @@ def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path
     first, second = await_ends(jobs.platform, retried, 2)
     assert (first.state, second.state, second.attempt) == ("FAILED", "CANCELLED", 2)
     assert history.read_text() == ""
+
+
+def test_a_cancel_of_many_reaches_all_of_them_though_schedulers_die_behind_it(jobs: Jobs) -> None:
+    prefix, later = f"{jobs.name()}-", Once(datetime.now(UTC) + timedelta(days=1))
+    count = jobs.platform.settings.partitions * PAGE_ROWS * 2
+    many = [Job(id=f"{prefix}{n}", executor_class="command", triggers=(later,)) for n in range(count)]
+    ids = jobs.client.submit_many(many)
+    jobs.until(ids[-1], JobState.ACTIVE)
+    jobs.client.control_all("cancel", JobFilter(prefix=prefix), "moved")
+    wait_for(lambda: JobState.CANCELLED in jobs.states(ids[::50]), "the first to be cancelled", LIMIT_S)
+    jobs.platform.kill("scheduler")
+    wait_for(lambda: set(jobs.states(ids[::50])) == {JobState.CANCELLED}, "some to be cancelled", LIMIT_S)
+    wait_for(lambda: set(jobs.states(ids)) == {JobState.CANCELLED}, "all to be cancelled", LIMIT_S)
 
 
 def test_a_paused_job_waits_and_then_runs_what_it_missed(jobs: Jobs, history: Path) -> None:

@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Self
 import pytest
 from click.testing import CliRunner, Result
 
+from dueline.commands import Action, JobFilter
 from dueline.errors import InvalidJob
+from dueline.states import JobState
 from producers.cli import main
 
 
@@ -53,6 +55,14 @@ def test_several_jobs_may_be_named(calls: list[tuple[Any, ...]], command: str, m
 def test_a_dry_run_does_nothing(calls: list[tuple[Any, ...]]) -> None:
     assert run("cancel", "a", "--dry-run").output == "a\n"
     assert not calls
+
+
+def test_jobs_that_are_described_are_left_to_the_schedulers_to_find(calls: list[tuple[Any, ...]]) -> None:
+    result = run("pause", "--class", "http", "--state", "active", "--note", "why")
+    assert result.exit_code == 0, result.output
+    matching = JobFilter(executor_class="http", state=JobState.ACTIVE)
+    assert calls == [("control_all", Action.PAUSE, matching, "why")]
+    assert "class http, state ACTIVE" in result.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("a", "--class", "http")])

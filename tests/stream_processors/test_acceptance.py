@@ -36,7 +36,13 @@ from infra.kafka import RECORD_LENGTH_MAX
 from infra.rejects import CUT, PLACE, REASON
 from stream_processors.scheduler.acceptance import REMEMBERED_MS, Acceptance, Asked
 from stream_processors.scheduler.calendars import KnownCalendars
-from stream_processors.scheduler.received import FIRST_PLACE, FIRST_STAMP, PASSED_ON_WITHIN_MS, Received
+from stream_processors.scheduler.received import (
+    FIRST_PLACE,
+    FIRST_STAMP,
+    FOR_MANY,
+    PASSED_ON_WITHIN_MS,
+    Received,
+)
 
 SHARDS = 4
 NOW_MS = 1_800_000_000_000
@@ -590,6 +596,54 @@ def test_the_run_of_a_job_that_gets_more_is_listed_among_them() -> None:
     later = {"at": "2030-12-01T00:00Z"}
     assert not asked(received(submission(trigger=later), 1), received(commanded("run"), 2)).history
     assert not asked(received(submission(trigger={"every_s": 9}), 1), received(commanded("run"), 2)).history
+
+
+def for_many(action: str, offset: int, *more: tuple[str, bytes], passed_on: bool = True) -> Received:
+    value = json.dumps({"action": action, "matching": {"prefix": ""}}).encode()
+    origin = ((FIRST_STAMP, str(NOW_MS).encode()), (FIRST_PLACE, b"jobs.submissions/1/5"))
+    return received(value, offset, headers=(*(origin if passed_on else ()), *more))
+
+
+def test_a_command_for_many_is_copied_to_each_shard_with_its_time() -> None:
+    record = for_many("pause", 7, passed_on=False)
+    found = asked(record)
+    assert [copy.partition for copy in found.records] == list(range(SHARDS))
+    for copy in found.records:
+        assert (copy.topic, copy.value) == (SUBMISSIONS, record.value)
+        assert dict(copy.headers) == {FIRST_STAMP: str(NOW_MS).encode(), FIRST_PLACE: record.place.encode()}
+
+
+def test_a_copy_of_a_command_for_many_is_read_alone_and_not_copied_again() -> None:
+    records = [received(submission(), 1), for_many("pause", 2), received(submission(), 3)]
+    acceptance = Acceptance(0, SHARDS, Memory(), NoCalendars({}))
+    first = asyncio.run(acceptance.read(records))
+    assert (first.end, first.bulk) == (2, None)
+    second = asyncio.run(acceptance.read(records[1:]))
+    assert (second.end, second.records, second.plain) == (3, [], False)
+    assert second.bulk is not None
+    assert second.bulk[0] is records[1]
+
+
+def asked_of_one(action: str, offset: int, first_ms: int = NOW_MS) -> Received:
+    marks = ((FIRST_STAMP, str(first_ms).encode()), (FIRST_PLACE, b"any"), (FOR_MANY, b"any"))
+    return received(commanded(action), offset, headers=marks)
+
+
+def test_a_job_that_came_after_a_command_for_many_is_left_alone() -> None:
+    job = received(submission(), 1)
+    assert asked(job, asked_of_one("pause", 2, NOW_MS - 1)).jobs[-1].state is JobState.ACTIVE
+    assert asked(job, asked_of_one("pause", 2, NOW_MS)).jobs[-1].state is JobState.PAUSED
+
+
+def test_what_can_not_be_asked_of_one_of_many_is_not_refused() -> None:
+    found = asked(received(submission(), 1), received(commanded("cancel"), 2), asked_of_one("pause", 3))
+    assert not found.records
+    assert found.jobs[-1].state is JobState.CANCELLED
+
+
+def test_a_run_that_is_asked_of_many_is_the_same_when_it_is_asked_for_again() -> None:
+    found = asked(received(submission(), 1), *(asked_of_one("run", n) for n in (2, 3)))
+    assert {row.run_id for row in found.rows[1:]} == {f"{NAME}@{NOW_MS}"}
 
 
 def test_a_backfill_is_read_alone() -> None:

@@ -61,6 +61,7 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
         owner="test",
         settings=Settings(),
         store=cast(Store, schedule),
+        views=cast(Any, None),
         publisher=cast(Any, None),
         clock=BrokerClock(ManualClock()),
         calendars=cast(Any, None),
