@@ -189,7 +189,7 @@ class Performer:
             await asyncio.wait([task], timeout=INTERRUPT_AGAIN_S)  # it has no slot yet, or none any more
 
     async def _conclude(self, taken: Taken, outcome: Outcome, following: ReadyRun | None) -> None:
-        output = await self._outputs.write(outcome.output_of(taken.run))
+        output = await self._outputs.write(outcome.output_of(taken.run, outcome.started_ms, outcome.ended_ms))
         placed = await self._reporter.ended(taken, outcome, output, following)
         self._positions.reported(taken.partition, placed.offset)
         self._finish(taken)

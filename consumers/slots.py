@@ -33,7 +33,7 @@ from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
 from dueline.frames import Report
 from dueline.processes import signal_name
-from dueline.runs import Output, ReadyRun, RunKey
+from dueline.runs import ReadyRun, RunKey
 from dueline.states import AttemptState
 
 log = logging.getLogger(__name__)
@@ -45,45 +45,12 @@ RESTART_PAUSE_S, RESTART_PAUSE_MAX_S = 0.5, 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an attempt ended, and what it left."""
+class Outcome(Report):
+    """How an attempt ended, and what it left: by its slot's report, or found out here."""
 
-    state: AttemptState
     #: When it was handed to its slot, and when it was known that nothing of it runs any more.
     started_ms: int
     ended_ms: int
-    exit_status: int | None = None
-    #: The returned value as JSON text; empty when there is none.
-    result: str = ""
-    #: The error with its trace; empty after a success.
-    error: str = ""
-    #: The error in one line.
-    reason: str = ""
-    #: What the run itself wants to follow upon its failure: see `dueline.registry.Failed`.
-    final: bool = False
-    retry_ms: int | None = None
-    #: How far it was, as it said last: JSON text; empty if it said nothing.
-    progress: str = ""
-    stdout: bytes = b""
-    stderr: bytes = b""
-    #: Bytes written beyond the limit and not kept.
-    bytes_dropped: int = 0
-
-    def output_of(self, run: ReadyRun) -> Output:
-        """What goes to the output store."""
-        return Output(
-            run_id=run.run_id,
-            attempt=run.attempt,
-            state=self.state,
-            started_ms=self.started_ms,
-            ended_ms=self.ended_ms,
-            exit_status=self.exit_status,
-            result=self.result,
-            error=self.error,
-            stdout=self.stdout,
-            stderr=self.stderr,
-            bytes_dropped=self.bytes_dropped,
-        )
 
 
 class SlotPool:
@@ -195,21 +162,8 @@ class SlotPool:
             self._idle.put_nowait(slot)
         else:
             self._guard.kill(slot.name)  # it may have been told to end in the very moment in which it had
-        return Outcome(
-            state=report.state,
-            started_ms=started_ms,
-            ended_ms=ended_ms,
-            exit_status=report.exit_status,
-            result=report.result,
-            error=report.error,
-            reason=report.reason,
-            final=report.final,
-            retry_ms=report.retry_ms,
-            progress=report.progress,
-            stdout=report.stdout,
-            stderr=report.stderr,
-            bytes_dropped=report.bytes_dropped,
-        )
+        told = {name: getattr(report, name) for name in Report.__slots__}
+        return Outcome(**told, started_ms=started_ms, ended_ms=ended_ms)
 
     def interrupt(self, key: RunKey, reason: str = "its executor had to give it up") -> bool:
         """Kill a run now. Its `perform` returns INTERRUPTED when nothing of it is left. False if it isn't running."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dueline.progress import PROGRESS_LENGTH_MAX, checked_progress
+from dueline.runs import Output, ReadyRun
 from dueline.states import AttemptState
 from dueline.triggers import MOMENT_MAX_MS
 
@@ -61,6 +62,22 @@ class Report:
     bytes_dropped: int = 0
     stdout: bytes = b""
     stderr: bytes = b""
+
+    def output_of(self, run: ReadyRun, started_ms: int, ended_ms: int) -> Output:
+        """What is kept of it in the output store."""
+        return Output(
+            run_id=run.run_id,
+            attempt=run.attempt,
+            state=self.state,
+            started_ms=started_ms,
+            ended_ms=ended_ms,
+            exit_status=self.exit_status,
+            result=self.result,
+            error=self.error,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            bytes_dropped=self.bytes_dropped,
+        )
 
 
 _DEFAULTS = {

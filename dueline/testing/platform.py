@@ -217,18 +217,7 @@ class TestPlatform:
             ended=from_ms(ended_ms),
             retry=None if following is None else from_ms(following.emit_ms),
             reason=report.reason + (more and f"; {more}"),
-            output=Output(
-                run_id=run.run_id,
-                attempt=run.attempt,
-                state=report.state,
-                started_ms=started_ms,
-                ended_ms=ended_ms,
-                exit_status=report.exit_status,
-                result=report.result,
-                error=report.error,
-                stdout=report.stdout,
-                stderr=report.stderr,
-            ),
+            output=report.output_of(run, started_ms, ended_ms),
         )
         self._keep(run.job_id, run.due_ms, attempt)
 
