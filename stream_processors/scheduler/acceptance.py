@@ -48,8 +48,8 @@ from stream_processors.scheduler.received import Received, passed_on, readable_i
 
 log = logging.getLogger(__name__)
 
-#: Ids of this age are remembered; a generated id that is older is looked up. It need only span the time for which a
-#: client may repeat a submission, and the look-up covers the rest.
+#: A generated id that is not older than this is looked up only if it was accepted here before. It need only span the time for
+#: which a client may repeat a submission.
 REMEMBERED_MS = 60_000
 #: Clocks of clients may be this far ahead of the brokers' before a submission that they repeat, just when its shard
 #: moves, makes a second run.
@@ -124,8 +124,10 @@ class Acceptance:
         self._calendars = calendars
         #: Generated ids of before this time may have come before the first record that is read here, to an earlier owner.
         self._since_ms: int | None = None
-        #: The jobs accepted or changed lately, oldest first, with the time until which they are remembered.
-        self._recent: OrderedDict[str, tuple[JobRow, int]] = OrderedDict()
+        #: The jobs accepted or changed whose rows may not be stored yet, in the order of their versions.
+        self._unstored: OrderedDict[str, JobRow] = OrderedDict()
+        #: The generated ids accepted lately, by the time until which they count as such: in parts, which are forgotten whole.
+        self._lately: dict[int, set[str]] = {}
         #: The jobs of which something was asked lately that their rows may not tell of, by the offset of the last such record.
         self._extra: dict[str, int] = {}
         #: The due times of the runs that were asked for besides the schedule last.
@@ -136,8 +138,8 @@ class Acceptance:
         if records:
             if self._since_ms is None:
                 self._since_ms = records[0].stamp_ms + CLOCKS_AHEAD_MS
-            # Before the look-up: a job that is forgotten after it would be neither remembered nor found.
-            self._forget(records[0].stamp_ms)
+            part = records[0].stamp_ms // REMEMBERED_MS
+            self._lately = {of: ids for of, ids in self._lately.items() if of >= part - 1}
             self._extra = {job_id: offset for job_id, offset in self._extra.items() if offset >= satisfied}
             self._run_now_ms = {j: ms for j, ms in self._run_now_ms.items() if ms >= records[0].stamp_ms}
         decoded = _decoded_together(records)
@@ -160,6 +162,11 @@ class Acceptance:
                     self._run_now_ms[submission.job_id] = self._free_ms(submission.job_id, record)
             asked.end = record.offset + 1
         return asked
+
+    def forget(self, satisfied: int) -> None:
+        """Let go of the jobs of all records below an offset: they are stored, and can be looked up."""
+        while self._unstored and next(iter(self._unstored.values())).version < satisfied:
+            self._unstored.popitem(last=False)
 
     def _read_one(self, record: Received, submission: _Decoded, found: _Found, asked: Asked) -> None:
         try:
@@ -188,7 +195,7 @@ class Acceptance:
             for record, submission in decoded
             if (job_id := _id_of(record, submission))
             if not self._is_elsewhere(job_id)
-            and job_id not in self._recent
+            and job_id not in self._unstored
             and (not isinstance(submission, Job) or self._may_be_known(job_id, record))
         }
         found = await self._known.find_jobs(self._shard, ids) if ids else {}
@@ -356,27 +363,25 @@ class Acceptance:
         return max(record.stamp_ms, self._run_now_ms.get(job_id, 0) + 1)
 
     def _find(self, job_id: str, jobs: _Jobs) -> JobRow | None:
-        recent = self._recent.get(job_id)
-        return recent[0] if recent else jobs.get(job_id)
+        return self._unstored.get(job_id) or jobs.get(job_id)
 
     def _is_elsewhere(self, job_id: str) -> bool:
         return shard_of(job_id, self._shards) != self._shard
 
     def _may_be_known(self, job_id: str, record: Received) -> bool:
-        """Whether a job that is not remembered may have been accepted all the same."""
-        if not is_generated(job_id):
+        """Whether a job may have been accepted before."""
+        if not is_generated(job_id) or any(job_id in ids for ids in self._lately.values()):
             return True
         assert self._since_ms is not None
         return generated_at_ms(job_id) < max(self._since_ms, record.stamp_ms - REMEMBERED_MS)
 
     def _remember(self, row: JobRow, record: Received) -> None:
-        made_ms = generated_at_ms(row.job_id) if is_generated(row.job_id) else 0
-        self._recent[row.job_id] = row, max(made_ms, record.stamp_ms) + REMEMBERED_MS
-        self._recent.move_to_end(row.job_id)
-
-    def _forget(self, stamp_ms: int) -> None:
-        while self._recent and next(iter(self._recent.values()))[1] < stamp_ms:
-            self._recent.popitem(last=False)
+        self._unstored[row.job_id] = row
+        self._unstored.move_to_end(row.job_id)
+        if is_generated(row.job_id):
+            # A client's clock may be ahead: until then too its id may come again without being looked up.
+            last_ms = max(generated_at_ms(row.job_id), record.stamp_ms)
+            self._lately.setdefault(last_ms // REMEMBERED_MS, set()).add(row.job_id)
 
 
 def _single_run(row: JobRow, record: Received) -> list[tuple[str, int]]:

@@ -152,7 +152,9 @@ class Shard(Worker):
             self._wheel.admit((), batch[-1].offset + 1)
             return
         while received:
-            asked = await self._acceptance.read(received, self._stored_submissions or self._row.submissions)
+            satisfied = self._stored_submissions or self._row.submissions
+            self._acceptance.forget(satisfied)
+            asked = await self._acceptance.read(received, satisfied)
             received = [record for record in received if record.offset >= asked.end]
             if asked.end and asked.plain:
                 self._make_late(self._wheel)

@@ -98,7 +98,9 @@ def asked(*records: Received, known: Memory | None = None) -> Asked:
     return asyncio.run(asked_by([records], known))
 
 
-async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None = None) -> Asked:
+async def asked_by(
+    batches: Iterable[Sequence[Received]], known: Memory | None = None, *, forgetting: bool = False
+) -> Asked:
     """What all batches ask for, each read when what the one before asked for is stored, and satisfied where it has to be."""
     total, known = Asked(), known or Memory()
     acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
@@ -107,6 +109,8 @@ async def asked_by(batches: Iterable[Sequence[Received]], known: Memory | None =
         while left:
             found = await acceptance.read(left, satisfied)
             known.store(found.jobs)
+            if forgetting:
+                acceptance.forget(found.end)
             for name in ("rows", "jobs", "changes", "cancelled", "events", "calendars", "history", "records"):
                 getattr(total, name).extend(getattr(found, name))
             left = [record for record in left if record.offset >= found.end]
@@ -282,6 +286,16 @@ def test_a_job_is_recognised_however_long_ago_it_came() -> None:
 
     first, second = asyncio.run(work())
     assert [row.job_id for row in first.jobs + second.jobs] == NAMES[:2]
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 10_000, 10 * REMEMBERED_MS])
+def test_a_generated_id_that_comes_again_is_looked_up_when_its_job_is_forgotten(ahead_ms: int) -> None:
+    """However far the clock is ahead by which it was made."""
+    job_id = generated(NOW_MS + ahead_ms)
+    first = received(submission(job_id), 1)
+    for later_ms in (0, REMEMBERED_MS, ahead_ms, ahead_ms + REMEMBERED_MS):
+        again = received(submission(job_id), 2, stamp_ms=NOW_MS + later_ms)
+        assert len(asyncio.run(asked_by([[first], [again]], forgetting=True)).jobs) == 1
 
 
 def test_ids_of_now_are_not_looked_up_and_older_ones_are() -> None:
@@ -534,7 +548,8 @@ def test_what_is_asked_for_does_not_depend_on_how_batches_are_cut(
         records.append(received(value, offset, stamp_ms=stamp_ms, key=key))
     cuts = sorted(data.draw(st.sets(st.integers(0, len(records))), label="cuts") | {0, len(records)})
     pieces = [records[a:b] for a, b in pairwise(cuts)]
-    assert asyncio.run(asked_by(pieces)) == asyncio.run(asked_by([records]))
+    forgetting = data.draw(st.booleans(), label="forgetting")
+    assert asyncio.run(asked_by(pieces, forgetting=forgetting)) == asyncio.run(asked_by([records]))
 
 
 @settings(deadline=None, max_examples=150)
