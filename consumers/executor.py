@@ -52,8 +52,8 @@ DRAIN_ON_STOP_S, DRAIN_ON_REVOKE_S = 20.0, 5.0
 STOP_LIMIT_S = 15.0
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
-#: What an executor tells is in no hurry: its slots are free by then. Each record alone would cost the broker a request.
-LINGER_MS = 25
+#: What an executor tells comes in groups, as its outputs are stored.
+LINGER_MS = 5
 MARK_INTERVAL_S = 1.0
 
 

@@ -30,8 +30,10 @@ from dueline.triggers import MOMENT_MAX_MS, Cron, Every, Once, Trigger
 
 #: A longer submission is refused. Our producers and the topics take more, so that it can be passed on whole.
 SUBMISSION_LENGTH_MAX = 256_000
-#: But for a retry of what was accepted: that says besides which attempt it is, and how far the run was.
-RETRY_LENGTH_MAX = SUBMISSION_LENGTH_MAX + PROGRESS_LENGTH_MAX + 1_000
+#: But for a job as it is stored and passed on, which has the fields that its submission left out, and a retry of it, which says
+#: besides which attempt it is and how far the run was.
+DEFINITION_LENGTH_MAX = SUBMISSION_LENGTH_MAX + 4_000
+RETRY_LENGTH_MAX = DEFINITION_LENGTH_MAX + PROGRESS_LENGTH_MAX + 1_000
 CONFLUENT_MARK = b"\x00"
 _ONE_MS = timedelta(milliseconds=1)
 
@@ -44,8 +46,10 @@ def decode_submission(data: bytes) -> Submission:
     Raises UndecodableRecord for bytes that are no submission, InvalidJob for one with a field that is wrong.
     """
     if len(data) > SUBMISSION_LENGTH_MAX:
-        is_retry = data.startswith(latest("RetryCommand").header)
-        length_max = RETRY_LENGTH_MAX if is_retry else SUBMISSION_LENGTH_MAX
+        length_max = SUBMISSION_LENGTH_MAX
+        for record, longer in (("JobSubmission", DEFINITION_LENGTH_MAX), ("RetryCommand", RETRY_LENGTH_MAX)):
+            if data.startswith(latest(record).header):
+                length_max = longer
         if len(data) > length_max:
             raise InvalidJob("submission", f"has {len(data)} bytes; at most {length_max} are accepted")
     if data.startswith(SINGLE_OBJECT_MARK):
@@ -113,6 +117,17 @@ def encode(record: str, fields: Mapping[str, Any]) -> bytes:
 
 def encode_job(job: Job) -> bytes:
     return encode("JobSubmission", job_fields(job))
+
+
+def encode_definition(job: Job) -> bytes:
+    """A job as it is stored. Raises InvalidJob if it is longer than can be read again: numbers and changes may have made it so."""
+    definition = encode_job(job)
+    if len(definition) > DEFINITION_LENGTH_MAX:
+        raise InvalidJob(
+            "submission",
+            f"as it would be stored the job has {len(definition)} bytes; at most {DEFINITION_LENGTH_MAX} are",
+        )
+    return definition
 
 
 def encode_calendar(calendar: Calendar) -> bytes:

@@ -148,17 +148,20 @@ class Job:
         share = int.from_bytes(hashlib.blake2b(self.id.encode(), digest_size=8).digest())
         return due_ms + (span_ms * share >> 64)
 
-    def first_ms(self, accepted_ms: int, calendars: Calendars | None = None) -> int:
-        """The first due time of an anchored job. Raises InvalidJob if it never comes, or too late to be meant.
+    def first_due_ms(self, accepted_ms: int, calendars: Calendars | None = None) -> int | None:
+        """The first due time of an anchored job, if it has one.
 
         A single instant counts also when it is past: such a job is late, not wrong.
         """
+        if len(self.triggers) == 1 and isinstance(self.triggers[0], Once):
+            return self.triggers[0].next_ms(-1)
+        return self.next_ms(accepted_ms - 1, calendars)
+
+    def first_ms(self, accepted_ms: int, calendars: Calendars | None = None) -> int:
+        """The first due time of an anchored job. Raises InvalidJob if it never comes, or too late to be meant."""
         for trigger in self.triggers:
             _require_dates(trigger, accepted_ms)
-        if len(self.triggers) == 1 and isinstance(self.triggers[0], Once):
-            due_ms = self.triggers[0].next_ms(-1)
-        else:
-            due_ms = self.next_ms(accepted_ms - 1, calendars)
+        due_ms = self.first_due_ms(accepted_ms, calendars)
         if due_ms is None:
             raise InvalidJob(
                 "trigger",

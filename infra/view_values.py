@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from dueline.ids import run_id
 from dueline.job import Job
-from dueline.scheduling.rows import ON_ITS_WAY_MS
 from dueline.states import ENDS, AttemptState, JobState, RunState, run_state_after
 
 
@@ -144,17 +143,17 @@ def run_view(job_id: str, due_ms: int, attempts: Sequence[AttemptView], now_ms: 
     return RunView(job_id=job_id, due_ms=due_ms, state=state, attempts=tuple(attempts))
 
 
-def next_due_ms(job: Job, accepted_ms: int, since_ms: int | None, latest_due_ms: int | None) -> int | None:
+def next_due_ms(job: Job, begin_ms: int, since_ms: int | None, latest_due_ms: int | None) -> int | None:
     """The first due time of an anchored job after the latest of which anything is recorded.
 
-    `since_ms`: from when on due times are those of this definition, if it is not the first.
+    `begin_ms`: from when on due times are those of the job as it was accepted: see `due_from_ms`. `since_ms`: from when on
+    they are those of this definition, if it is not the first.
     """
     if since_ms is not None:
         return job.next_ms(max(since_ms - 1, latest_due_ms or 0))
-    first_ms = job.first_ms(accepted_ms)
-    # Earlier ones are those of a backfill, or of an id that was made a while before its acceptance.
-    if latest_due_ms is None or (job.recurring and latest_due_ms < first_ms - ON_ITS_WAY_MS):
-        return first_ms
+    first_ms = job.first_due_ms(begin_ms)
+    if latest_due_ms is None or (job.recurring and first_ms and latest_due_ms < first_ms):
+        return first_ms  # earlier ones are those of a backfill
     return job.next_ms(latest_due_ms)
 
 

@@ -20,6 +20,7 @@ from dueline.errors import NotFound, Unavailable
 from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
 from dueline.job import Job
 from dueline.runs import Heartbeat, RunEvent
+from dueline.scheduling.rows import due_from_ms
 from dueline.states import FAILURES, JobState
 from infra.settings import Settings
 from infra.statements import Statement
@@ -353,7 +354,8 @@ def job_view(
     last = _last_run(event, now_ms) if event else None
     next_ms = None
     if stored is JobState.ACTIVE and job is not None:
-        next_ms = next_due_ms(job, row.accepted_ms, row.since_ms, latest_due_ms)
+        begin_ms = due_from_ms(row.job_id, row.accepted_ms)
+        next_ms = next_due_ms(job, begin_ms, row.since_ms, latest_due_ms)
     complete = job is not None
     return JobView(
         job_id=row.job_id,

@@ -51,7 +51,7 @@ HEARTBEAT_INTERVAL_S = 5.0
 #: Messages in one batch: at a few tens of microseconds each, more would keep the event loop from its timers.
 BATCH_MAX = 500
 #: Messages that wait for a worker; beyond it the reading of all partitions pauses.
-INBOX_MAX = 5_000
+INBOX_MAX = 2_000
 #: Batches that are handled at once. More would be smaller, and a store costs nearly the same for one row as for fifty.
 TURNS = 3
 #: A turn is waited for no longer: where the stores of some partitions hang, those of the others go on.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dueline.calendars import Calendars
-from dueline.codec import encode_job
+from dueline.codec import encode_definition, encode_job
 from dueline.commands import Action, ControlCommand
 from dueline.errors import InvalidJob
 from dueline.ids import run_id
@@ -58,7 +58,7 @@ def changed(known: JobRow, job: Job, record: Stamped, calendars: Calendars) -> t
     row = replace(
         known,
         version=record.offset,
-        definition=encode_job(job),
+        definition=encode_definition(job),
         state=JobState.ACTIVE if revived else known.state,
         reason="" if revived else known.reason,
         since_ms=since_ms,

@@ -16,6 +16,7 @@ might come to another one. It doesn't for runs that were emitted: those it finds
 once is so ever after, since the later one which is run instead has become due already.
 """
 
+import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -61,6 +62,8 @@ class Judge:
         self._emitted = emitted
         self._calendars: Calendars = {} if calendars is None else calendars
         self._changes: defaultdict[str, list[Change]] = defaultdict(list)
+        #: The ends of the changes, the earliest first, and whose they are.
+        self._ends: list[tuple[int, str]] = []
 
     def learn(self, changes: Iterable[Change]) -> None:
         """Heed these changes from now on."""
@@ -69,14 +72,16 @@ class Judge:
             same = [other for other in self._changes[change.job_id] if other.version == change.version]
             longest = max((change, *same), key=lambda one: one.until_ms)
             self._changes[change.job_id] = [*others, longest]
+            heapq.heappush(self._ends, (longest.until_ms, change.job_id))
 
     def forget(self, before_ms: int) -> None:
         """Drop the changes that concern no row from this emit time on."""
-        for job_id, changes in list(self._changes.items()):
-            if left := [change for change in changes if change.until_ms >= before_ms]:
+        while self._ends and self._ends[0][0] < before_ms:
+            _, job_id = heapq.heappop(self._ends)
+            if left := [change for change in self._changes.get(job_id, ()) if change.until_ms >= before_ms]:
                 self._changes[job_id] = left
             else:
-                del self._changes[job_id]
+                self._changes.pop(job_id, None)
 
     def judge(self, row: ScheduledRun, now_ms: int) -> Judged:
         if self._changes:

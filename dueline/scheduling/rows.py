@@ -56,6 +56,14 @@ def base_ms(job_id: str, accepted_ms: int) -> int:
     return generated_at_ms(job_id) if is_generated(job_id) else accepted_ms
 
 
+def due_from_ms(job_id: str, accepted_ms: int) -> int:
+    """From when on the due times of a job are its own, as it was accepted.
+
+    What began while the submission was on its way is its first due time too; an old id brings no old due times.
+    """
+    return max(min(base_ms(job_id, accepted_ms), accepted_ms), accepted_ms - ON_ITS_WAY_MS)
+
+
 def definition_of(row: JobRow) -> Job:
     assert row.definition is not None
     return job_of(row.definition)
@@ -87,9 +95,7 @@ def first_row(row: JobRow, job: Job, stamp_ms: int, calendars: Calendars) -> Sch
 def _first_due_ms(row: JobRow, job: Job, calendars: Calendars) -> int | None:
     if row.since_ms is not None:
         return job.next_ms(row.since_ms - 1)
-    # What began while the submission was on its way is its first due time too; an old id brings no old due times.
-    begin_ms = min(base_ms(row.job_id, row.accepted_ms), row.accepted_ms)
-    begin_ms = max(begin_ms, row.accepted_ms - ON_ITS_WAY_MS)
+    begin_ms = due_from_ms(row.job_id, row.accepted_ms)
     # What a calendar leaves out before that ends in a record when its time has come.
     require_some_date(job, begin_ms, calendars)
     return job.first_ms(begin_ms)

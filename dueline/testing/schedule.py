@@ -11,7 +11,7 @@ from itertools import count
 from dueline.address import SUBMISSIONS
 from dueline.calendars import Calendar
 from dueline.clock import Clock, from_ms
-from dueline.codec import decode_ready_run, decode_submission, encode_job
+from dueline.codec import decode_ready_run, decode_submission, encode_definition, encode_job
 from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
 from dueline.ids import id_of_record
@@ -134,7 +134,7 @@ class Schedule:
                 job_id=job_id,
                 version=record.offset,
                 accepted_ms=record.stamp_ms,
-                definition=encode_job(job),
+                definition=encode_definition(job),
             )
             self._keep(row, [], record)
         elif encode_job(same_job(known, job)) != known.definition:

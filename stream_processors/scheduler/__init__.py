@@ -11,7 +11,7 @@ One `Shard` a partition ties them together; its row in Cassandra says who owns i
 
     received.py      records as they come, and as they leave for other shards or as refused
     acceptance.py    from a batch of records to what they ask for, and to what is refused
-    gathering.py     what plain submissions ask for, until it is worth a write
+    gathering.py     what plain submissions ask for, and what follows upon runs, until it is worth a write
     bulk.py          from a command for many jobs to a command for each
     wheel.py         what to emit when, and what of it is acknowledged: no I/O
     shard.py         the worker of a partition: takes over, reads ahead, turns the wheel, stores the row
@@ -31,6 +31,9 @@ Invariant B: a stored job never depends on anything in memory. What a wheel hold
     rows with an emit time at or above the cursor        may not have been emitted
     submissions at or above the stored offset            may not be satisfied
     ready records at or above the stored offsets         tell which of those were emitted
+
+What an owner found emitted by those before it has to be found by the next one too: it stores no higher ready offsets until
+the submissions that were there at its take-over are satisfied, and its cursor is beyond all that it found.
 
 The three are stored together, by a write that fails if another process has taken the shard meanwhile (its epoch has
 grown). A wheel emits only while its last store is younger than `STORE_TRUSTED_S`, so a process that has lost its shard

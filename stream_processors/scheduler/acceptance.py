@@ -23,7 +23,7 @@ from typing import Protocol
 
 from dueline.address import SUBMISSIONS, shard_of
 from dueline.calendars import Calendar
-from dueline.codec import Submission, decode_submission, encode_job
+from dueline.codec import Submission, decode_submission, encode_control_command, encode_definition, encode_job
 from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
 from dueline.ids import generated_at_ms, id_of_record, is_generated
@@ -232,7 +232,7 @@ class Acceptance:
         if job.id is None:
             job = replace(job, id=job_id)
         if self._is_elsewhere(job_id):
-            asked.records.append(passed_on(record, job_id, encode_job(job)))
+            asked.records.append(passed_on(record, job_id, encode_definition(job)))
             return
         known = self._find(job_id, found.jobs)
         if known is None:
@@ -254,6 +254,7 @@ class Acceptance:
             asked.calendars.append((record.offset, calendar))
 
     def _read_bulk(self, record: Received, command: BulkCommand, asked: Asked) -> None:
+        encode_control_command(command.for_job("any"))  # refuses what no shard could go on with
         if record.passed_on:
             asked.bulk = record, command
         else:
@@ -265,7 +266,7 @@ class Acceptance:
         if job.if_exists is not IfExists.REPLACE:  # few; to make a job is to check all its fields
             job = replace(job, if_exists=IfExists.REPLACE)
         row = JobRow(
-            job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=encode_job(job)
+            job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=encode_definition(job)
         )
         self._ask(record, row, asked, job)
 
@@ -305,7 +306,7 @@ class Acceptance:
         known = self._find(job_id, found.jobs)
         if known is None:
             raise InvalidJob("id", f"there is no job {job_id} to {command.action}")
-        if record.for_many and known.accepted_ms > record.first_stamp_ms:
+        if record.for_many and known.accepted_ms > record.asked_ms:
             return
         asked.history += _single_run(known, record)
         if known.version > record.offset:
@@ -333,7 +334,7 @@ class Acceptance:
             # Its own shard refuses it again, and can show it as REJECTED in the order of that shard's log.
             asked.records.append(passed_on(record, job_id, record.value))
             return
-        if record.for_many:
+        if record.for_many and isinstance(submission, ControlCommand):
             return  # it is asked of those alone of which it can be
         # A message may quote half a surrogate pair, which neither a header nor Cassandra takes.
         reason = str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH_MAX]

@@ -49,9 +49,14 @@ class Received:
     @property
     def first_stamp_ms(self) -> int:
         """When it was appended for the first time, if it was passed on; never later than now, nor long before."""
+        return max(self.asked_ms, self.stamp_ms - PASSED_ON_WITHIN_MS)
+
+    @property
+    def asked_ms(self) -> int:
+        """The same, however long before."""
         value = self.header(FIRST_STAMP)
         if value and value.isdigit() and len(value) < 16:  # anybody can send any
-            return max(min(int(value), self.stamp_ms), self.stamp_ms - PASSED_ON_WITHIN_MS)
+            return min(int(value), self.stamp_ms)
         return self.stamp_ms
 
     @property

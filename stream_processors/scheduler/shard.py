@@ -97,6 +97,7 @@ class Shard(Worker):
         #: Set when the row should be stored at once, and each time it was stored.
         self._store_now, self._stored = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
+        self._storing: asyncio.Task[None]
 
     # -- the worker ------------------------------------------------------------------------------------------------
 
@@ -113,6 +114,8 @@ class Shard(Worker):
             # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
             await asyncio.sleep(STORE_TRUSTED_S)
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
+        submissions = (SUBMISSIONS, self.partition)
+        ends = await answered(lambda: ends_of(self._settings, [submissions]))
         await self._calendars.refresh()
         self._judge = Judge(emitted, self._calendars)
         self._changes_until_ms = self._row.cursor_ms - CHANGES_KEPT_MS
@@ -123,21 +126,21 @@ class Shard(Worker):
             submissions=self._row.submissions,
             ready=self._row.ready,
             emitted=emitted,
+            unread=ends[submissions],
             publish=self._emit,
             judge=self._judge.judge,
-            save=lambda rows: self._store.save_rows(self.partition, rows),
+            save=lambda rows: self._gathering.save(rows),
             progress=self._turn_now.set,
             failed=self._failed,
         )
         self._acceptance = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
-        self._gathering = Gathering(self.partition, self._store, self._wheel)
-        for loop in (
-            self._gathering.keep_stored(),
-            self._keep_stored(self._wheel),
-            self._keep_read(self._wheel),
-            self._keep_turning(self._wheel),
-        ):
-            self._start_loop(loop)
+        self._gathering = Gathering(self.partition, self._store, self._wheel, self._clock)
+        self._storing = self._start_loop(self._gathering.keep_stored())
+        self._loops = [
+            self._start_loop(self._keep_stored(self._wheel)),
+            self._start_loop(self._keep_read(self._wheel)),
+            self._start_loop(self._keep_turning(self._wheel)),
+        ]
         log.info(
             "shard %d taken over in %.1f s: epoch %d, %d runs found emitted beyond the cursor",
             *(self.partition, self._clock.elapsed_s() - began_s, self._row.epoch, len(emitted)),
@@ -158,13 +161,13 @@ class Shard(Worker):
             received = [record for record in received if record.offset >= asked.end]
             if asked.end and asked.plain:
                 self._make_late(self._wheel)
-                await self._gathering.add(asked, self._clock.now_ms())
+                await self._gathering.add(asked)
                 self._turn_now.set()
             elif asked.end:
                 await self._gathering.store()
                 await self._do(asked, self._wheel)
             if asked.coming is not None:
-                self._judge.learn(asked.coming)
+                self._judge.learn(map(self._for_loaded, asked.coming))
                 await self._gathering.store()
                 await self._until_satisfied(self._wheel.admitted, self._wheel)
 
@@ -172,7 +175,7 @@ class Shard(Worker):
         """Make all that was asked for durable, in an order in which nothing counts before what it rests on."""
         if asked.changes:
             await self._store.save_changes(self.partition, asked.changes)
-            self._judge.learn(_also_for_retries(change, wheel) for change in asked.changes)
+            self._judge.learn(map(self._for_loaded, asked.changes))
         self._make_late(wheel)
         rows = [row for row in asked.rows if not wheel.is_late(row)]
         await self._store.save_rows(self.partition, rows)
@@ -235,6 +238,7 @@ class Shard(Worker):
                 await self._gathering.store()  # else the next owner reads it again
         self._make_late(self._wheel)
         await self._wheel.close(RELEASE_TIMEOUT_S)
+        self._storing.cancel()  # what was emitted has waited for it
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._store.save_shard(self._state(self._wheel))
@@ -305,6 +309,15 @@ class Shard(Worker):
         if self._wheel is not None:
             self._judge.forget(self._wheel.cursor_ms - CHANGES_KEPT_MS)
 
+    def _for_loaded(self, change: Change) -> Change:
+        """A change, as far as it concerns rows that are loaded, or being loaded.
+
+        When later ones are, it is read again: else a pause of a million jobs would be in memory until next month. A cancel also ends
+        the retries among them, which lie further ahead than any due time tells.
+        """
+        loaded_ms = self._changes_until_ms + 2 * BUCKET_MS
+        return replace(change, until_ms=loaded_ms if change.cancels else min(change.until_ms, loaded_ms))
+
     async def _learn_unread(self, offset: int) -> None:
         """Have the judge know what submissions from an offset on, that lie in the log already, will change.
 
@@ -328,7 +341,7 @@ class Shard(Worker):
         rehearsal = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
         while records:
             asked = await rehearsal.read(records, ALL_SATISFIED)
-            self._judge.learn(asked.changes)
+            self._judge.learn(map(self._for_loaded, asked.changes))
             records = [record for record in records if record.offset >= asked.end]
 
     async def _learn_cancels(self, rows: Sequence[ScheduledRun]) -> None:
@@ -395,31 +408,24 @@ class Shard(Worker):
         """The submissions from an offset on that lie in the log. Blocking."""
         return read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
 
-    def _emitted_since(self, row: ShardRow) -> set[RunKey]:
-        """The runs that the ready topics hold from the offsets of a shard row on."""
+    def _emitted_since(self, row: ShardRow) -> dict[RunKey, int]:
+        """The runs that the ready topics hold from the offsets of a shard row on, with their emit times."""
         starts = {(READY[priority], self.partition): offset for priority, offset in row.ready.items()}
-        emitted: set[RunKey] = set()
+        emitted: dict[RunKey, int] = {}
         for message in read_to_end(self._settings, starts):
             try:
-                emitted.add(decode_ready_run(message.value() or b"").key)
+                run = decode_ready_run(message.value() or b"")
+                emitted[run.key] = run.emit_ms
             except (UndecodableRecord, InvalidJob) as error:
                 log.warning(
                     "a foreign record on %s: %s", message.topic(), error, extra={"action": "foreign_record"}
                 )
         return emitted
 
-    def _start_loop(self, loop: Coroutine[Any, Any, None]) -> None:
+    def _start_loop(self, loop: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(loop)
         report_failure(task, self._failed)
-        self._loops.append(task)
-
-
-def _also_for_retries(change: Change, wheel: Wheel) -> Change:
-    """A cancel also ends the retries that are loaded, or being loaded, which lie further ahead than any due time tells."""
-    if not change.cancels:
-        return change
-    loaded_ms = max(wheel.position[0], wheel.reading_until_ms) + 2 * BUCKET_MS
-    return replace(change, until_ms=max(change.until_ms, loaded_ms))
+        return task
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -43,10 +43,9 @@ class _Admission:
 
     rows: Sequence[ScheduledRun]
     submissions: int | None
-    #: What the emission has to wait for, besides its acknowledgement, before it is done.
-    awaits: asyncio.Future[None] | None = None
-    #: What has waited for it to be in the account.
-    frees: asyncio.Future[None] | None = None
+    #: What it is held by in the account, until an admission that releases it: see `Wheel.admit_early`.
+    held_by: object = None
+    releases: object = None
 
 
 @dataclass(slots=True)
@@ -58,8 +57,9 @@ class _Emission:
     submissions: int | None
     #: How many rows it was made for; those that follow upon them and are late join it without being counted.
     rows: int
-    #: What it has to wait for, besides its acknowledgement, before it is done.
-    awaits: asyncio.Future[None] | None = None
+    #: As in its admission.
+    held_by: object = None
+    releases: object = None
     #: The rows that were sent with it, and the latest emit time among them.
     sent: list[Identity] = field(default_factory=list)
     latest_ms: int = 0
@@ -77,7 +77,8 @@ class Wheel:
         cursor_ms: int,
         submissions: int,
         ready: Mapping[Priority, int],
-        emitted: Iterable[RunKey],
+        emitted: Mapping[RunKey, int],
+        unread: int,
         publish: Publish,
         judge: Verdict,
         save: Save,
@@ -92,7 +93,10 @@ class Wheel:
         #: While a page of a bucket is being read, the end of that bucket: rows before it may be in the page or not.
         self.reading_until_ms = 0
         self._ready = dict(ready)
-        self._emitted = set(emitted)
+        #: What former owners have emitted, as found in the log from these offsets on, with the emit times; and the end of the
+        #: submissions of their time. A next owner has to find the same, until it can't come to emit it again.
+        self._emitted, self._found_from, self._unread = emitted, dict(ready), unread
+        self._found_until_ms = max(emitted.values(), default=0)
         self._publish = publish
         self._judge = judge
         self._save = save
@@ -103,6 +107,8 @@ class Wheel:
         self._in_hand: set[Identity] = set()
         #: The submissions below it have been read, by this owner or by those before it.
         self._admitted = submissions
+        #: Those beyond that whose late rows have been taken in.
+        self._admitted_early: set[int] = set()
         self._now_ms = 0
         self._stepped = asyncio.Event()
         self._admissions: deque[_Admission] = deque()
@@ -118,6 +124,8 @@ class Wheel:
     @property
     def ready(self) -> Mapping[Priority, int]:
         """In each ready partition, the offset below which no record matters to what is not acknowledged yet."""
+        if self._emitted and (self.submissions < self._unread or self.cursor_ms <= self._found_until_ms):
+            return self._found_from
         lowest = dict(self._ready)
         for emission in self._account:
             for priority, (first, _) in emission.spans.items():
@@ -133,26 +141,26 @@ class Wheel:
         """Whether nobody will look for the row in the schedule any more, so that it need not be there."""
         return row.emit_ms < self._claimed_ms
 
-    def admit(
-        self, rows: Sequence[ScheduledRun], submissions: int, early: "asyncio.Future[None] | None" = None
-    ) -> None:
+    def admit(self, rows: Sequence[ScheduledRun], submissions: int, early: object = None) -> None:
         """Take in rows that are late or durable by now, and that the submissions up to an offset asked for.
 
-        `early`: for what `admit_early` has taken in of them.
+        `early`: as given to `admit_early` with others of them.
         """
         self._admitted = max(self._admitted, submissions)
+        self._admitted_early = {offset for offset in self._admitted_early if offset >= submissions}
         self.add(row for row in rows if not self.is_late(row))
         late = self._take_in_hand(row for row in rows if self.is_late(row))
-        self._admissions.append(_Admission(late, submissions, frees=early))
+        self._admissions.append(_Admission(late, submissions, releases=early))
 
-    def admit_early(self, rows: Sequence[ScheduledRun], early: "asyncio.Future[None]") -> None:
+    def admit_early(self, rows: Sequence[ScheduledRun], early: object) -> None:
         """Take in rows that are late while their jobs are still to be stored; `admit`, with the offset, follows.
 
-        They are emitted at once, and stay in the account until that offset stands behind them there: a new owner, who would read
-        their submissions again, has to find them emitted.
+        They are emitted at once, and leave the account together with what is admitted then: a new owner, who would read
+        their submissions again, has to find them emitted. `early` is anything that ties the two together.
         """
         if rows:
-            self._admissions.append(_Admission(self._take_in_hand(rows), None, awaits=early))
+            self._admitted_early.update(row.submission for row in rows)
+            self._admissions.append(_Admission(self._take_in_hand(rows), None, held_by=early))
 
     def add(self, rows: Iterable[ScheduledRun]) -> None:
         """Put durable rows into the heap, unless the reading of the schedule is still to come to them."""
@@ -165,10 +173,11 @@ class Wheel:
 
         Rows of submissions that are still to be admitted are passed over: they come with them. Emitted earlier, they
         could be acknowledged, and their ready offsets stored, before their submissions count as satisfied; those
-        are read again by this owner or the next, who would emit them once more.
+        are read again by this owner or the next, who would emit them once more. But not those that follow upon what was admitted
+        early: they come no other way, and whatever is emitted after that is held up behind it.
         """
         for row in rows:
-            if row.submission < self._admitted:
+            if row.submission < self._admitted or row.submission in self._admitted_early:
                 self._push(row)
         self.position = position
         self._drop_beyond(position)
@@ -180,10 +189,9 @@ class Wheel:
         self._stepped = asyncio.Event()
         while self._admissions and self._under_way < UNDER_WAY_MAX:
             admission = self._admissions.popleft()
-            emission = _Emission(None, admission.submissions, len(admission.rows), admission.awaits)
+            held_by, releases = admission.held_by, admission.releases
+            emission = _Emission(None, admission.submissions, len(admission.rows), held_by, releases)
             self._emit(emission, admission.rows)
-            if admission.frees is not None and not admission.frees.done():
-                admission.frees.set_result(None)
         room = min(SEND_MAX, UNDER_WAY_MAX - self._under_way)
         if room <= 0:
             return None  # the progress of what is under way calls for the next step
@@ -278,8 +286,6 @@ class Wheel:
             waiting += self._take_in_hand(row for row in following if self.is_late(row))
         # Not when it leaves the account: that may take the acknowledgement of every other row of the same instant.
         self._under_way -= emission.rows
-        if emission.awaits is not None:
-            await emission.awaits
         emission.done = True
         self._settle()
 
@@ -314,12 +320,16 @@ class Wheel:
         very instant of a cursor would be read again by the next owner and not be found emitted.
         """
         latest_ms, cursor_ms, passed = 0, self.cursor_ms, 0
+        holds: set[object] = set()
         for index, emission in enumerate(self._account):
             if not emission.done:
                 break
             latest_ms = max(latest_ms, emission.latest_ms)
             cursor_ms = max(cursor_ms, emission.cursor_ms or 0)
-            if cursor_ms > latest_ms:
+            if emission.held_by is not None:
+                holds.add(emission.held_by)
+            holds.discard(emission.releases)
+            if cursor_ms > latest_ms and not holds:
                 passed = index + 1
         for _ in range(passed):
             emission = self._account.popleft()

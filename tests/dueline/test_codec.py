@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dueline import codec
 from dueline.calendars import Calendar
-from dueline.codec import SUBMISSION_LENGTH_MAX, decode_submission
+from dueline.codec import DEFINITION_LENGTH_MAX, SUBMISSION_LENGTH_MAX, decode_submission
 from dueline.commands import BulkCommand, CancelOrder, ControlCommand, RetryCommand
 from dueline.contracts import all_contracts, latest
 from dueline.errors import InvalidJob, UndecodableRecord
@@ -191,8 +191,8 @@ def test_a_submission_that_is_too_long_is_refused() -> None:
 
 
 def test_the_retry_of_a_job_that_was_just_short_enough_is_accepted_with_its_progress() -> None:
-    job = Job(executor_class="command", id="long", params={"x": "y" * (SUBMISSION_LENGTH_MAX - 80)})
-    assert SUBMISSION_LENGTH_MAX - 20 < len(codec.encode_job(job)) <= SUBMISSION_LENGTH_MAX
+    job = Job(executor_class="command", id="long", params={"x": "y" * (DEFINITION_LENGTH_MAX - 80)})
+    assert DEFINITION_LENGTH_MAX - 20 < len(codec.encode_definition(job)) <= DEFINITION_LENGTH_MAX
     run = ReadyRun(
         job_id="long",
         due_ms=NOW_MS,
@@ -208,7 +208,7 @@ def test_the_retry_of_a_job_that_was_just_short_enough_is_accepted_with_its_prog
     )
     command = RetryCommand(follows=1, run=run)
     assert decode_submission(codec.encode_retry_command(command)) == command
-    with pytest.raises(InvalidJob, match="at most 321000"):
+    with pytest.raises(InvalidJob, match="at most 325000"):
         decode_submission(codec.encode_retry_command(command) + bytes(2000))
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -24,7 +25,7 @@ from infra.cassandra import connect, ensure_tables
 from infra.settings import Settings
 from infra.store import Store
 from infra.view_values import AttemptView, job_state, next_due_ms, run_state, run_view
-from infra.views import FIRST_OF_ALL, PAGE_ROWS, Scanned, Views, open_views
+from infra.views import FIRST_OF_ALL, PAGE_ROWS, Scanned, Views, job_view, open_views
 from tests.conftest import Servers
 
 NOW_MS = 1_900_000_000_000
@@ -93,6 +94,19 @@ def test_the_next_due_time_is_the_first_until_a_run_is_recorded() -> None:
     while (due_ms := next_due_ms(job, NOW_MS, None, dues[-1])) is not None:
         dues.append(due_ms)
     assert dues == [NOW_MS, NOW_MS + 10_000, NOW_MS + 20_000]
+
+
+def test_a_due_time_while_the_submission_was_on_its_way_is_the_next_one() -> None:
+    """Though there is none after the acceptance."""
+    made, accepted_ms = from_ms(NOW_MS), NOW_MS + 40_000
+    job_id = IdGenerator().next(NOW_MS)
+    twice = (Once(made + timedelta(seconds=1)), Once(made + timedelta(seconds=20)))
+    job = Job(executor_class="command", id=job_id, triggers=twice)
+    row = SimpleNamespace(
+        job_id=job_id, version=1, accepted_ms=accepted_ms, state="ACTIVE", reason="", since_ms=None
+    )
+    view = job_view(row, job, None, None, accepted_ms)
+    assert (view.state, view.next_due_ms) == (JobState.ACTIVE, NOW_MS + 1000)
 
 
 # -- what is read ------------------------------------------------------------------------------------------------------

@@ -576,6 +576,25 @@ def test_a_trigger_far_behind_another_is_followed_up() -> None:
     assert after.emit_ms > 221_000_000_000_000
 
 
+def test_the_longest_submission_is_accepted_and_can_be_judged() -> None:
+    frame = b'{"executor_class":"x","trigger":{"every_s":60},"params":{"a":"%s"}}'
+    text = frame % (b"a" * (SUBMISSION_LENGTH_MAX - len(frame) + 2))
+    # The one whose id, made from its place, belongs to this shard.
+    (row,) = next(rows for offset in range(100) if (rows := asked(received(text, offset)).rows))
+    assert len(row.definition or b"") > SUBMISSION_LENGTH_MAX, "the fields that it left out came in"
+    assert following_row(row) is not None
+
+
+def test_what_would_be_too_long_to_be_read_again_is_refused() -> None:
+    """A number may be longer in the form in which it is stored."""
+    params = b'{"n": [%s]}' % b",".join([b"1e15"] * 50_000)
+    found = asked(received(b'{"executor_class": "x", "params": %s}' % params))
+    assert "as it would be stored" in refusal(found)[0]
+    change = b'{"action": "change", "id": "%s", "fields": {"params": %s}}' % (NAME.encode(), params)
+    found = asked(received(submission(trigger={"every_s": 60}), 1), received(change, 2))
+    assert "as it would be stored" in refusal(replace(found, rows=[]))[0]
+
+
 # -- commands ------------------------------------------------------------------------------------------------------
 
 
@@ -613,8 +632,10 @@ def test_the_run_of_a_job_that_gets_more_is_listed_among_them() -> None:
     assert not asked(received(submission(trigger={"every_s": 9}), 1), received(commanded("run"), 2)).history
 
 
-def for_many(action: str, offset: int, *more: tuple[str, bytes], passed_on: bool = True) -> Received:
-    value = json.dumps({"action": action, "matching": {"prefix": ""}}).encode()
+def for_many(
+    action: str, offset: int, *more: tuple[str, bytes], passed_on: bool = True, fields: str = "{}"
+) -> Received:
+    value = b'{"action": "%s", "matching": {"prefix": ""}, "fields": %s}' % (action.encode(), fields.encode())
     origin = ((FIRST_STAMP, str(NOW_MS).encode()), (FIRST_PLACE, b"jobs.submissions/1/5"))
     return received(value, offset, headers=(*(origin if passed_on else ()), *more))
 
@@ -626,6 +647,21 @@ def test_a_command_for_many_is_copied_to_each_shard_with_its_time() -> None:
     for copy in found.records:
         assert (copy.topic, copy.value) == (SUBMISSIONS, record.value)
         assert dict(copy.headers) == {FIRST_STAMP: str(NOW_MS).encode(), FIRST_PLACE: record.place.encode()}
+
+
+@pytest.mark.parametrize("fields", ['{"name": "\\ud800"}', '{"timeout_s": NaN}'])
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_a_command_for_many_that_no_shard_could_go_on_with_is_refused(fields: str, passed_on: bool) -> None:
+    record = for_many("change", 7, passed_on=passed_on, fields=fields)
+    found = asked(record)
+    assert found.bulk is None
+    assert "must hold JSON values only" in refusal(found)[0]
+
+
+@pytest.mark.parametrize("value", [b"garbage", b'{"executor_class": ""}'])
+def test_only_commands_go_without_a_refusal(value: bytes) -> None:
+    """Whatever headers somebody gives to something else."""
+    assert asked(received(value, headers=((FOR_MANY, b"any"),))).records
 
 
 def test_a_copy_of_a_command_for_many_is_read_alone_and_not_copied_again() -> None:

@@ -3,14 +3,18 @@
 from typing import Any, cast
 
 import pytest
+import stamina
 
+from dueline.address import REJECTED
 from dueline.codec import decode_submission, encode_bulk_command
 from dueline.commands import Action, BulkCommand, ControlCommand, JobFilter
+from dueline.errors import Unavailable
 from dueline.job import Job
 from dueline.states import JobState
+from infra.rejects import REASON
 from infra.view_values import JobScan, JobView
 from infra.views import FIRST_OF_ALL, Scanned, Views
-from stream_processors.scheduler.bulk import page_of
+from stream_processors.scheduler.bulk import PAGE_ROWS, page_of
 from stream_processors.scheduler.received import BEHIND, FIRST_PLACE, FIRST_STAMP, FOR_MANY, Received
 
 ASKED_MS = 1_000
@@ -70,6 +74,37 @@ async def test_the_rest_follows_behind_the_commands() -> None:
     shard.rest = None
     assert len(await page_of(again, COMMAND, cast(Views, shard))) == 1
     assert shard.asked == [FIRST_OF_ALL, (-3, "name with : anything")]
+
+
+async def test_a_page_that_does_not_come_is_asked_for_in_smaller_pieces() -> None:
+    limits: list[int] = []
+
+    class Slow(Shard):
+        async def scan(self, shard: int, behind: Scanned, limit: int) -> JobScan:
+            limits.append(limit)
+            if limit > 10:
+                raise Unavailable("too slow")
+            return await super().scan(shard, behind, limit)
+
+    with stamina.set_testing(True, attempts=1000):
+        assert len(await page_of(copy(), COMMAND, cast(Views, Slow(job("a"))))) == 1
+    assert limits == [PAGE_ROWS, PAGE_ROWS // 4, PAGE_ROWS // 16, PAGE_ROWS // 64][: len(limits)]
+
+
+async def test_a_copy_that_can_not_be_gone_on_with_is_refused_and_does_not_stop_its_shard() -> None:
+    class Broken(Shard):
+        async def scan(self, shard: int, behind: Scanned, limit: int) -> JobScan:
+            raise ZeroDivisionError("a mistake")
+
+    (record,) = await page_of(copy(), COMMAND, cast(Views, Broken()))
+    assert (record.topic, record.value) == (REJECTED, copy().value)
+    assert "a mistake" in (dict(record.headers)[REASON] or b"").decode()
+
+
+async def test_no_place_is_longer_than_an_id() -> None:
+    shard = Shard()
+    await page_of(copy((BEHIND, b"5 " + b"a" * 100_000)), COMMAND, cast(Views, shard))
+    assert len(shard.asked[0][1]) < 1000
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"\xff 5", b"1e3 a"])

@@ -22,13 +22,20 @@ def transport() -> Transport:
     return Transport()
 
 
-def wheel_on(transport: Transport, *, submissions: int = 1, emitted: tuple[RunKey, ...] = ()) -> Wheel:
+def wheel_on(
+    transport: Transport,
+    *,
+    submissions: int = 1,
+    unread: int = 1,
+    emitted: dict[RunKey, int] | None = None,
+) -> Wheel:
     """A wheel that takes over: cursor 100, and the given number of submissions satisfied."""
     return Wheel(
         cursor_ms=CURSOR_MS,
         submissions=submissions,
         ready=dict.fromkeys(Priority, 0),
-        emitted=emitted,
+        emitted=emitted or {},
+        unread=unread,
         publish=transport.publish,
         judge=transport.judge,
         save=transport.save,
@@ -202,13 +209,28 @@ async def test_what_follows_is_durable_before_the_cursor_passes(transport: Trans
 async def test_what_the_log_holds_is_not_emitted_again_and_is_followed_all_the_same(
     transport: Transport,
 ) -> None:
-    wheel = wheel_on(transport, emitted=(row(150).key,))
+    wheel = wheel_on(transport, emitted={row(150).key: 150})
     wheel.read([row(150, more=1)], BUCKET_END)
     await step(wheel, 150)
     assert not transport.sent
     transport.saved(transport.saving[0])
     await step(wheel, 150 + INTERVAL_MS)
     assert sent(transport) == [row(150 + INTERVAL_MS).key]
+
+
+async def test_what_the_log_holds_is_there_for_the_next_owner_too(transport: Transport) -> None:
+    """Until that can't come to emit it again: neither from the submissions nor from the schedule."""
+    wheel = wheel_on(transport, emitted={row(150).key: 150}, unread=2)
+    wheel.read([row(120, "other")], BUCKET_END)
+    await step(wheel, 140)
+    await acknowledge_all(transport, wheel, 140)
+    assert wheel.ready == dict.fromkeys(Priority, 0)
+    wheel.admit([row(150, submission=1)], 2)
+    await step(wheel, 140)
+    assert wheel.submissions == 2
+    assert wheel.ready == dict.fromkeys(Priority, 0), "the next owner reads its row"
+    await step(wheel, 150)
+    assert wheel.ready[Priority.NORMAL] == 1
 
 
 async def test_after_an_outage_each_run_that_was_due_is_emitted_once(transport: Transport) -> None:

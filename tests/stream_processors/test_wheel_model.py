@@ -44,7 +44,7 @@ class Batch:
     rows: list[ScheduledRun]
     end: int
     #: For those of them that are emitted meanwhile.
-    early: asyncio.Future[None]
+    early: object
 
 
 @dataclass(slots=True)
@@ -84,7 +84,8 @@ class World(Transport):
             cursor_ms=self.stored.cursor_ms,
             submissions=self.stored.submissions,
             ready=self.stored.ready,
-            emitted=self.emitted(self.stored.ready),
+            emitted={key: emit_ms_of(key) for key in self.emitted(self.stored.ready)},
+            unread=len(self.submissions),
             publish=self.publish,
             judge=self.judge,
             save=self.save,
@@ -142,7 +143,7 @@ class World(Transport):
     def begin_batch(self, count: int, early: bool = False) -> None:
         rows = self.submissions[self.next_offset :][:count]
         self.next_offset += len(rows)
-        self.batch = Batch(rows, self.next_offset, asyncio.get_running_loop().create_future())
+        self.batch = Batch(rows, self.next_offset, object())
         if early:
             self.wheel.admit_early([row for row in rows if self.wheel.is_late(row)], self.batch.early)
 
@@ -162,6 +163,10 @@ class World(Transport):
         """A crash, and a last owner that lives long enough."""
         self.crash()
         self.brokers_ms, self.behind_ms = END_MS, 0
+
+
+def emit_ms_of(key: RunKey) -> int:
+    return int(key[0].partition("@")[2])
 
 
 class WheelInItsWorld(RuleBasedStateMachine):
@@ -331,6 +336,9 @@ class WheelInItsWorld(RuleBasedStateMachine):
                     assert following(durable).position in world.schedule, f"nothing follows {durable.key}"
         for first in world.submissions[: wheel.submissions]:
             assert first.position in world.schedule, f"{first.key} is not durable"
+        passed = {key for priority in Priority for key in world.log[priority][: wheel.ready[priority]]}
+        for first in world.submissions[wheel.submissions :]:
+            assert first.key not in passed, f"{first.key} will be read again and not found emitted"
         assert wheel.cursor_ms >= world.stored.cursor_ms
         assert wheel.submissions >= world.stored.submissions
         assert all(wheel.ready[priority] >= world.stored.ready[priority] for priority in Priority)

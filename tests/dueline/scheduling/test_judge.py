@@ -187,6 +187,15 @@ def test_a_run_besides_the_schedule_belongs_to_no_version() -> None:
     assert not judged(row_of(run, 7, None), NOW_MS, change(9, NOW_MS)).ready
 
 
+def test_of_two_changes_of_a_job_the_one_that_has_passed_is_forgotten() -> None:
+    judge = Judge()
+    judge.learn([change(8, NOW_MS - 10), replace(change(9, NOW_MS - 5), until_ms=NOW_MS + 10)])
+    judge.forget(NOW_MS + 1)
+    assert judge.judge(once(NOW_MS, version=8), NOW_MS) == Judged(False)
+    judge.forget(NOW_MS + 11)
+    assert judge.judge(once(NOW_MS, version=8), NOW_MS) == Judged(True)
+
+
 def test_changes_that_have_passed_are_forgotten() -> None:
     judge = Judge()
     judge.learn([change(8, NOW_MS - 10)])
