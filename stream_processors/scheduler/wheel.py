@@ -68,6 +68,18 @@ class _Emission:
     spans: dict[Priority, tuple[int, int]] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What is done at the head of the account, and may not leave it yet."""
+
+    #: The cursor that holds when it does, and what that has to lie beyond.
+    cursor_ms: int
+    latest_ms: int = 0
+    #: How many emissions.
+    count: int = 0
+    holds: set[object] = field(default_factory=set)
+
+
 class Wheel:
     """The heap of a shard's rows and the account of what was emitted."""
 
@@ -113,6 +125,7 @@ class Wheel:
         self._stepped = asyncio.Event()
         self._admissions: deque[_Admission] = deque()
         self._account: deque[_Emission] = deque()
+        self._seen = _Seen(cursor_ms)
         self._claimed_ms = cursor_ms  # the highest cursor that an emission in the account may lead to
         self._under_way = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -319,18 +332,16 @@ class Wheel:
         A cursor may be stored only when it lies beyond all rows that the stored ready offsets pass over: rows at the
         very instant of a cursor would be read again by the next owner and not be found emitted.
         """
-        latest_ms, cursor_ms, passed = 0, self.cursor_ms, 0
-        holds: set[object] = set()
-        for index, emission in enumerate(self._account):
-            if not emission.done:
-                break
-            latest_ms = max(latest_ms, emission.latest_ms)
-            cursor_ms = max(cursor_ms, emission.cursor_ms or 0)
+        seen, passed = self._seen, 0
+        while seen.count < len(self._account) and (emission := self._account[seen.count]).done:
+            seen.count += 1
+            seen.latest_ms = max(seen.latest_ms, emission.latest_ms)
+            seen.cursor_ms = max(seen.cursor_ms, emission.cursor_ms or 0)
             if emission.held_by is not None:
-                holds.add(emission.held_by)
-            holds.discard(emission.releases)
-            if cursor_ms > latest_ms and not holds:
-                passed = index + 1
+                seen.holds.add(emission.held_by)
+            seen.holds.discard(emission.releases)
+            if seen.cursor_ms > seen.latest_ms and not seen.holds:
+                passed = seen.count
         for _ in range(passed):
             emission = self._account.popleft()
             self._in_hand.difference_update(emission.sent)
@@ -338,6 +349,8 @@ class Wheel:
             self.submissions = max(self.submissions, emission.submissions or 0)
             for priority, (_, end) in emission.spans.items():
                 self._ready[priority] = max(self._ready[priority], end)
+        if passed:
+            self._seen = _Seen(self.cursor_ms)
 
 
 def _identity(row: ScheduledRun) -> Identity:
