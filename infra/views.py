@@ -8,6 +8,7 @@ the extra `platform` raises Unavailable, and so does whatever Cassandra does not
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -16,7 +17,7 @@ from typing import Any
 from dueline.address import BUCKET_MS, NAMED_BUCKETS, bucket_of, minute_of, shard_of
 from dueline.clock import Clock, SystemClock
 from dueline.codec import decode_run_event, decode_submission
-from dueline.errors import NotFound, Unavailable
+from dueline.errors import InvalidJob, NotFound, Unavailable, UndecodableRecord
 from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
 from dueline.job import Job
 from dueline.runs import Heartbeat, RunEvent
@@ -49,6 +50,8 @@ except ModuleNotFoundError as error:
     raise Unavailable(
         f"views need the package {error.name}, which is not installed here: pip install 'dueline[platform]'"
     ) from error
+
+log = logging.getLogger(__name__)
 
 #: Rows asked of one shard at once: with 8 shards a screen or two of jobs in one go, and never many megabytes.
 PAGE_ROWS = 50
@@ -113,7 +116,7 @@ class Views:
     async def scan(self, shard: int, behind: Scanned, limit: int) -> JobScan:
         """A part of all jobs of one shard, in the order in which they are stored: to go through them, not to show them.
 
-        Looks at no more jobs, nor buckets, than the limit.
+        One whose definition can't be read is passed over, since the others don't depend on it. Looks at no more jobs, nor buckets, than the limit.
         """
         views: list[JobView] = []
         looked_at = 0
@@ -124,7 +127,7 @@ class Views:
                 start = behind[1] if bucket == behind[0] else FIRST_OF_ALL[1]
                 left = limit - len(views)
                 rows = await self._ask(Statement.VIEW_JOBS, bucket, shard, start, left)
-                views += await asyncio.gather(*map(self._job_view, rows))
+                views += filter(None, await asyncio.gather(*map(self._readable_view, rows)))
                 if len(rows) == left:
                     return JobScan(jobs=tuple(views), behind=(bucket, rows[-1].job_id))
                 looked_at += 1
@@ -203,6 +206,13 @@ class Views:
                 # The run heard of last may be a retry of an earlier one than the latest.
                 latest_ms = max(latest_ms, await self._latest_due_ms(row.job_id, latest_ms, now_ms))
         return job_view(row, job, last, latest_ms, now_ms)
+
+    async def _readable_view(self, row: Any) -> JobView | None:
+        try:
+            return await self._job_view(row)
+        except (UndecodableRecord, InvalidJob) as error:
+            log.error("job %s passed over: %s", row.job_id, error, extra={"action": "unreadable_job"})
+            return None
 
     async def _newest_first(self, before: Place) -> AsyncGenerator[Any, None]:
         named = await self._named(before)

@@ -218,6 +218,8 @@ async def test_the_jobs_of_a_shard_are_gone_through_in_parts_without_gaps(platfo
     for _ in range(5):
         jobs.add(await platform.accept(Once(from_ms(NOW_MS))))
         platform.clock.advance(45_000)
+    unreadable = JobRow(job_id=f"unreadable-{uuid4()}", version=1, accepted_ms=NOW_MS, definition=b"any")
+    await platform.store.save_jobs(shard_of(unreadable.job_id, platform.shards), [unreadable])
     found: list[str] = []
     for shard in range(platform.shards):
         behind: Scanned | None = FIRST_OF_ALL
