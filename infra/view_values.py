@@ -7,6 +7,7 @@ far and the time, so they are computed here when somebody asks, and cannot contr
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dueline.commands import JobFilter
 from dueline.ids import run_id
 from dueline.job import Job
 from dueline.states import ENDS, AttemptState, JobState, RunState, run_state_after
@@ -104,6 +105,9 @@ class JobView:
     #: The first due time after all those of which anything is recorded; in the past when it waits for an executor.
     next_due_ms: int | None = None
     last_run: LastRun | None = None
+
+    def fits(self, matching: JobFilter) -> bool:
+        return matching.fits(self.job_id, self.job.executor_class if self.job else None, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,11 +189,7 @@ def _fitting(settings: Settings, matching: JobFilter) -> list[str]:
 
     async def ask() -> list[str]:
         async with open_views(settings) as views:
-            return [
-                view.job_id
-                async for view in _all(views, matching.state)
-                if matching.fits(view.job_id, view.job.executor_class if view.job else None, view.state)
-            ]
+            return [view.job_id async for view in _all(views, matching.state) if view.fits(matching)]
 
     return asyncio.run(ask())
 

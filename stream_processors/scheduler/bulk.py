@@ -66,8 +66,7 @@ async def _page_of(record: Received, command: BulkCommand, views: Views) -> list
             marks,
         )
         for view in page.jobs
-        if (view.accepted_ms or 0) <= record.asked_ms
-        and command.matching.fits(view.job_id, view.job.executor_class if view.job else None, view.state)
+        if (view.accepted_ms or 0) <= record.asked_ms and view.fits(command.matching)
     ]
     if page.behind is not None:
         bucket, job_id = page.behind

@@ -70,20 +70,14 @@ class Gathering:
         self._wheel.admit_early(late, gathered)
         gathered.rows += later
         gathered.jobs += asked.jobs
-        gathered.size += sum(len(job.definition or b"") for job in asked.jobs)
         gathered.end = asked.end
-        self._some.set()
-        if gathered.is_much or self._is_urgent(later):
-            await self.store()
+        await self._grown(gathered, asked.jobs, later)
 
     async def save(self, following: Sequence[ScheduledRun]) -> None:
         """Make rows durable that follow upon runs. Returns when they are."""
         gathered = self._gathered
         gathered.following += following
-        gathered.size += sum(len(row.definition or b"") for row in following)
-        self._some.set()
-        if gathered.is_much or self._is_urgent(following):
-            await self.store()
+        await self._grown(gathered, following, following)
         await asyncio.shield(gathered.stored)
 
     async def keep_stored(self) -> None:
@@ -109,9 +103,15 @@ class Gathering:
             if gathered.end and not self._broken:
                 self._wheel.admit(gathered.rows, gathered.end, gathered)
 
-    def _is_urgent(self, rows: Iterable[ScheduledRun]) -> bool:
+    async def _grown(
+        self, gathered: _Gathered, defined: Iterable[JobRow | ScheduledRun], rows: Iterable[ScheduledRun]
+    ) -> None:
+        """Store what has gathered if it is much now, or some of these rows are due soon; else it is stored in its time."""
+        gathered.size += sum(len(each.definition or b"") for each in defined)
+        self._some.set()
         soon_ms = self._clock.now_ms() + HURRY_MS
-        return any(row.emit_ms < soon_ms for row in rows)
+        if gathered.is_much or any(row.emit_ms < soon_ms for row in rows):
+            await self.store()
 
 
 def _nothing() -> _Gathered:

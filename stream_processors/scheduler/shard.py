@@ -114,8 +114,6 @@ class Shard(Worker):
             # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
             await asyncio.sleep(STORE_TRUSTED_S)
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
-        submissions = (SUBMISSIONS, self.partition)
-        ends = await answered(lambda: ends_of(self._settings, [submissions]))
         await self._calendars.refresh()
         self._judge = Judge(emitted, self._calendars)
         self._changes_until_ms = self._row.cursor_ms - CHANGES_KEPT_MS
@@ -126,7 +124,7 @@ class Shard(Worker):
             submissions=self._row.submissions,
             ready=self._row.ready,
             emitted=emitted,
-            unread=ends[submissions],
+            unread=await self._submissions_end() if emitted else 0,
             publish=self._emit,
             judge=self._judge.judge,
             save=lambda rows: self._gathering.save(rows),
@@ -403,6 +401,10 @@ class Shard(Worker):
 
     def _record(self, event: RunEvent) -> Record:
         return Record(RUNS, event.job_id.encode(), encode_run_event(event), self.partition)
+
+    async def _submissions_end(self) -> int:
+        place = (SUBMISSIONS, self.partition)
+        return (await answered(lambda: ends_of(self._settings, [place])))[place]
 
     def _unread(self, offset: int) -> Iterator[LogMessage]:
         """The submissions from an offset on that lie in the log. Blocking."""
