@@ -1,21 +1,26 @@
 """What scenarios wait for: events in the history, and how far the platform is."""
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from dueline.address import SUBMISSIONS
+from dueline.address import BUCKET_MS, SUBMISSIONS, minute_of
 from dueline.errors import NotFound
 from dueline.states import JobState
 from infra.views import Views, open_views
+from stream_processors.scheduler.shard import READ_AHEAD_MS
 from tests.chaos.checker.past import Execution, read
 from tests.chaos.history import SUBMISSIONS as SUBMITTED
+from tests.chaos.history import wall_ms
 from tests.chaos.sabotage.stage import Stage
 from tests.platform.conftest import wait_for
 
 LIMIT_S = 60.0
+#: So long before its begin every wheel that turns has read a minute.
+SURELY_READ_AHEAD_MS = READ_AHEAD_MS - 4_000
 
 
 def await_executions(stage: Stage, jobs: Collection[str], number: int, seconds: float = 0.0) -> None:
@@ -59,6 +64,20 @@ def await_owners(stage: Stage, role: str, *pids: int) -> Mapping[int, Sequence[i
     return owned
 
 
+def await_read_ahead(seconds: float) -> int:
+    """Return when the wheels have read the schedule for so long ahead; the time up to which they have, in ms of the epoch.
+
+    They read whole minutes, each some seconds before it begins.
+    """
+    while (until_ms := _read_until_ms()) < wall_ms() + seconds * 1000:
+        time.sleep((until_ms - SURELY_READ_AHEAD_MS - wall_ms()) / 1000)
+    return until_ms
+
+
+def _read_until_ms() -> int:
+    return (minute_of(wall_ms() + SURELY_READ_AHEAD_MS) + 1) * BUCKET_MS
+
+
 def await_cursors(stage: Stage, shards: Collection[int], until_ms: int, *, or_end_of: int = 0) -> None:
     """Return when the rows of these shards say that all before this time is emitted, or when a process is gone."""
 
@@ -67,10 +86,15 @@ def await_cursors(stage: Stage, shards: Collection[int], until_ms: int, *, or_en
         return all(cursor_ms > until_ms for shard, cursor_ms in rows if shard in shards)
 
     wait_for(
-        lambda: passed() or (or_end_of > 0 and not Path(f"/proc/{or_end_of}").exists()),
+        lambda: passed() or (or_end_of > 0 and not is_there(or_end_of)),
         f"the cursors of {shards}",
         LIMIT_S,
     )
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process has not ended."""
+    return Path(f"/proc/{pid}").exists()
 
 
 _OWNERS = {"scheduler": "SELECT shard, owner FROM shards", "executor": "SELECT shard, executor FROM owners"}

@@ -14,6 +14,7 @@ from tests.chaos.sabotage.mistake import Mistake, replace
 
 #: The longest that an executor may have: twice the session of its group.
 LONG_LEASE_S = lease.LEASE_MAX_S
+PAGE = 4096
 
 
 def commit_before_output() -> None:
@@ -33,24 +34,27 @@ def commit_before_output() -> None:
 
 
 def output_not_atomic() -> None:
-    """Outputs are written as open() has it: through a buffer in the process, and what lies in that counts as written.
+    """Outputs are written through a buffer in the process, and what lies in that counts as written.
 
-    Its bytes reach the file some kilobytes later, wherever that cuts a block in two. If the executor dies before, outputs whose
-    addresses were reported are missing, and one is there in part.
+    Its bytes reach the file in whole pages, wherever that cuts an output in two. If the executor dies before, outputs whose
+    addresses were reported are missing, or there in part.
     """
 
     def change_append(_: object) -> Callable[..., Any]:
         def append(self: Any, data: bytes) -> None:
             if self._end == 0:
-                self._stream = os.fdopen(self._fd, "ab", closefd=False)
-            self._stream.write(data)
+                self._buffer = bytearray()
+            self._buffer += data
             self._end += len(data)
+            whole = len(self._buffer) // PAGE * PAGE
+            os.write(self._fd, self._buffer[:whole])
+            del self._buffer[:whole]
 
         return append
 
     def change_close(close: Callable[..., Any]) -> Callable[..., Any]:
         def flush_and_close(self: Any) -> None:
-            self._stream.close()
+            os.write(self._fd, self._buffer)
             close(self)
 
         return flush_and_close

@@ -14,6 +14,8 @@ from tests.chaos.sabotage.awaited import (
     await_cursors,
     await_executions,
     await_owners,
+    await_read_ahead,
+    is_there,
 )
 from tests.chaos.sabotage.stage import Stage
 
@@ -23,6 +25,8 @@ Victims = Mapping[str, Collection[str]]
 
 #: A successor that has taken shards waits for 5 s, and commits what it has accepted within two more.
 ACCEPTED_IN_S = 12.0
+#: The session of a scheduler that is stopped lasts 6 s, and then its shards are assigned anew.
+SUCCEEDED_IN_S = 18.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +72,22 @@ def killed_scheduler(stage: Stage) -> Victims:
 def succession(stage: Stage, *, without_kafka: bool) -> Victims:
     """A scheduler is stopped, and woken up when jobs are due that its successor, killed since, has accepted.
 
-    Without Kafka it can't learn at once that its shards have passed on.
+    It doesn't learn of them from the schedule, since it has read that so far already; and without Kafka it can't learn at once
+    that its shards have passed on.
     """
     first, second = stage.pid("scheduler-1"), stage.pid("scheduler-2")
     shards = await_owners(stage, "scheduler", first, second)[first][:3]
-    # What it has to commit it has committed: later it would only take the group's offsets back, and have all read again.
+    # What it has to commit it has committed, and knows that: later it would only take the group's offsets back, and have
+    # all read again.
     stage.submit("quick", shards)
     await_committed(stage, shards)
+    await_cursors(stage, shards, wall_ms())
+    read_until_ms = await_read_ahead(SUCCEEDED_IN_S + ACCEPTED_IN_S)
     with ExitStack() as away:
         with stage.stopped("scheduler-1"):
             await_owners(stage, "scheduler", second)
             due_ms = wall_ms() + round(ACCEPTED_IN_S * 1000)
+            assert due_ms < read_until_ms, "the succession took too long"
             waiting = stage.submit("quick", shards, in_s=ACCEPTED_IN_S)
             await_committed(stage, shards)
             stage.kill("scheduler-2")
@@ -87,4 +96,7 @@ def succession(stage: Stage, *, without_kafka: bool) -> Victims:
             if without_kafka:
                 away.enter_context(stage.without_kafka())
         await_cursors(stage, shards, due_ms, or_end_of=first)
+        if without_kafka and is_there(first):
+            # When Kafka is back, it answers the fetch that waits there, and from that it would learn of the jobs.
+            stage.kill("scheduler-1")
     return {"lost": waiting}
