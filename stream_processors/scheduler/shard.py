@@ -51,7 +51,7 @@ ALL_SATISFIED = 1 << 62
 TURN_INTERVAL_S = 1.0
 #: Under load the wheels of a process turn together, with so much time between two turns: what is due meanwhile leaves in one request.
 TURN_PACE_S = 0.01
-#: Turning that begin within this are one.
+#: Turns that begin within this are one.
 TOGETHER_S = 0.002
 #: How long a released shard waits for the acknowledgement of what it has sent.
 RELEASE_TIMEOUT_S = 3.0

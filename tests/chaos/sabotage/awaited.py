@@ -50,7 +50,7 @@ def await_committed(stage: Stage, shards: Collection[int]) -> None:
 
 
 def await_owners(stage: Stage, role: str, *pids: int) -> Mapping[int, Sequence[int]]:
-    """Return when these processes, and no others, own shards, all of them: which ones each has."""
+    """Return when these processes, and no others, own shards, as many each: which ones each has."""
     owned: dict[int, list[int]] = {}
 
     def all_owned() -> bool:
@@ -58,7 +58,9 @@ def await_owners(stage: Stage, role: str, *pids: int) -> Mapping[int, Sequence[i
         for shard, owner in stage.cassandra.execute(_OWNERS[role]):
             # Its id has the pid before the last dash; that of none is empty.
             owned.setdefault(int(owner.split("-")[-2]) if owner else 0, []).append(shard)
-        return owned.keys() == set(pids) and sum(map(len, owned.values())) == stage.settings.partitions
+        # One that takes shards over does so one after the other, and has them all when it has its share.
+        share = stage.settings.partitions // len(pids)
+        return owned.keys() == set(pids) and all(len(shards) >= share for shards in owned.values())
 
     wait_for(all_owned, f"shards of the {role}s {pids}", LIMIT_S)
     return owned
