@@ -25,7 +25,7 @@ Victims = Mapping[str, Collection[str]]
 
 #: A successor that has taken shards waits for 5 s, and commits what it has accepted within two more.
 ACCEPTED_IN_S = 12.0
-#: The session of a scheduler that is stopped lasts 6 s, and then its shards are assigned anew.
+#: The session of a scheduler that is stopped lasts 8 s, and then its shards are assigned anew.
 SUCCEEDED_IN_S = 18.0
 
 
