@@ -52,8 +52,6 @@ DRAIN_ON_STOP_S, DRAIN_ON_REVOKE_S = 20.0, 5.0
 STOP_LIMIT_S = 15.0
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
-#: What an executor tells is in no hurry: its slots are free by then. Each record alone would cost the broker a request.
-LINGER_MS = 25
 MARK_INTERVAL_S = 1.0
 
 
@@ -92,9 +90,7 @@ class Executor:
         # The slots come first: their guard is to be started before there are threads.
         self._classes = await self._slots.start()
         watch(asyncio.get_running_loop(), self.fail)
-        producer = producer_config(
-            self._settings, self.id, **{"message.timeout.ms": MESSAGE_TIMEOUT_MS, "linger.ms": LINGER_MS}
-        )
+        producer = producer_config(self._settings, self.id, **{"message.timeout.ms": MESSAGE_TIMEOUT_MS})
         publisher = Publisher(producer)
         positions = self._positions.positions
         intake = Intake(self._settings, self.id, self, self._account, positions, self.fail)

@@ -336,9 +336,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "group.remote.assignor": "range",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        # A fetch is answered with so much, or with what came within 10 ms: one for each record would keep the broker busy.
-        "fetch.min.bytes": 65_536,
-        "fetch.wait.max.ms": 10,
+        # A fetch is answered with the first record: under load the schedulers send theirs together.
+        "fetch.wait.max.ms": 100,
         # Between fetches when the queue was full.
         "fetch.queue.backoff.ms": 50,
         "queued.min.messages": 1000,

@@ -32,8 +32,9 @@ from dueline.runs import Output
 #: Longer ones have a file of their own.
 SHARED_LENGTH_MAX = 64 << 10
 
-#: Between the begins of two groups. An fdatasync costs the processor some 100 us, whatever it covers.
-GROUP_PACE_S = 0.005
+#: Between the begins of two groups. An fdatasync costs the processor some 100 us, whatever it covers, and the events that
+#: follow leave together. The slots of the runs are free by then.
+GROUP_PACE_S = 0.025
 
 
 class OutputNotStored(DuelineError):

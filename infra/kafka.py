@@ -86,7 +86,8 @@ def producer_config(settings: Settings, role: str, **more: Any) -> Mapping[str, 
         "compression.type": "lz4",
         "message.max.bytes": RECORD_LENGTH_MAX,
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
-        "linger.ms": 5,
+        # What can wait has gathered before it comes here.
+        "linger.ms": 0.5,
         # More than the platform ever has under way, so that the queue is never what is full.
         "queue.buffering.max.messages": 500_000,
         **more,

@@ -11,7 +11,7 @@ from infra.views import Views
 from stream_processors.partitions import PartitionedApp, report_failure
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.calendars import KeptCalendars
-from stream_processors.scheduler.shard import Shard
+from stream_processors.scheduler.shard import Shard, Turning
 
 
 class Scheduler(PartitionedApp):
@@ -23,6 +23,7 @@ class Scheduler(PartitionedApp):
         super().__init__(settings, "scheduler", SUBMISSIONS)
         self._store: Store
         self._clock: BrokerClock
+        self._turning = Turning()
 
     async def open(self) -> None:
         session = await connect(self.settings)
@@ -49,6 +50,7 @@ class Scheduler(PartitionedApp):
             publisher=self.publisher,
             clock=self._clock,
             calendars=self._calendars,
+            turning=self._turning,
             failed=self.fail,
         )
 

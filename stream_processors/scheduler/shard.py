@@ -49,12 +49,31 @@ SATISFIED_INTERVAL_S = 0.02
 ALL_SATISFIED = 1 << 62
 #: Without anything due a wheel turns as often as this, so that its cursor keeps up with the time.
 TURN_INTERVAL_S = 1.0
+#: Under load the wheels of a process turn together, with so much time between two turns: what is due meanwhile leaves in one request.
+TURN_PACE_S = 0.01
+#: Turns that begin within this are one.
+TOGETHER_S = 0.002
 #: How long a released shard waits for the acknowledgement of what it has sent.
 RELEASE_TIMEOUT_S = 3.0
 #: Changes are heeded for so long behind the cursor: for rows that are late, and wait for their emission.
 CHANGES_KEPT_MS = 10 * 60_000
 #: Buckets are deleted this many minutes after they were read, so that there is time to look at what went wrong.
 KEPT_MINUTES = 24 * 60
+
+
+class Turning:
+    """When the wheels of a process turn: at once for what comes alone, and together for what comes thick and fast."""
+
+    def __init__(self) -> None:
+        self._last_s = 0.0
+
+    def wait_s(self, now_s: float) -> float:
+        """How long a wheel has to wait that would turn now. It may if that is zero."""
+        since_s = now_s - self._last_s
+        if since_s >= TURN_PACE_S:
+            self._last_s = now_s
+            return 0.0
+        return 0.0 if since_s <= TOGETHER_S else TURN_PACE_S - since_s
 
 
 class Shard(Worker):
@@ -71,6 +90,7 @@ class Shard(Worker):
         publisher: Publisher,
         clock: BrokerClock,
         calendars: KeptCalendars,
+        turning: Turning,
         failed: Callable[[BaseException], None],
     ) -> None:
         super().__init__(partition)
@@ -81,6 +101,7 @@ class Shard(Worker):
         self._publisher = publisher
         self._clock = clock
         self._calendars = calendars
+        self._turning = turning
         self._failed = failed
         self._row: ShardRow
         self._wheel: Wheel | None = None
@@ -249,6 +270,9 @@ class Shard(Worker):
 
     async def _keep_turning(self, wheel: Wheel) -> None:
         while True:
+            if wait_s := self._turning.wait_s(self._clock.elapsed_s()):
+                await asyncio.sleep(wait_s)
+                continue
             self._turn_now.clear()
             delay_s = TURN_INTERVAL_S
             if self._may_emit():

@@ -16,7 +16,7 @@ from dueline.scheduling.values import Change, Position, ScheduledRun
 from infra.settings import Settings
 from infra.store import Store
 from stream_processors.scheduler.broker_clock import BrokerClock
-from stream_processors.scheduler.shard import PAGE_ROWS, Shard
+from stream_processors.scheduler.shard import PAGE_ROWS, TURN_PACE_S, Shard, Turning
 from stream_processors.scheduler.wheel import Wheel
 from tests.stream_processors.transport import Transport, row
 
@@ -65,6 +65,7 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
         publisher=cast(Any, None),
         clock=BrokerClock(ManualClock()),
         calendars=cast(Any, None),
+        turning=Turning(),
         failed=lambda error: pytest.fail(repr(error)),
     )
     shard._judge = Judge()
@@ -90,3 +91,13 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
     await asyncio.sleep(0)
     assert [key for sending in transport.sent for key in sending.keys] == [row.key for row in rows]
     await wheel.close(0)
+
+
+def test_wheels_turn_at_once_when_little_is_due_and_together_when_much_is() -> None:
+    turning = Turning()
+    assert turning.wait_s(10.0) == 0, "it comes alone"
+    assert turning.wait_s(10.001) == 0, "with another"
+    assert turning.wait_s(10.005) == pytest.approx(TURN_PACE_S - 0.005)
+    assert turning.wait_s(10.001 + TURN_PACE_S) == 0
+    assert turning.wait_s(10.002 + TURN_PACE_S) == 0
+    assert turning.wait_s(10.009 + TURN_PACE_S) > 0
