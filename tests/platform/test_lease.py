@@ -205,7 +205,8 @@ def judge(platform: Platform, history: Path, runs: set[str]) -> None:
 
 def executions(history: Path) -> list[Execution]:
     found: dict[str, Execution] = {}
-    for line in history.read_text().splitlines():
+    whole, _, _ = history.read_text().rpartition("\n")  # a line that is being written may be there in part
+    for line in whole.splitlines():
         what, run, attempt, execution, at = line.split()
         one = found.setdefault(execution, Execution(run, int(attempt), int(at), int(at)))
         one.last_ns = int(at)
