@@ -118,7 +118,7 @@ def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path
     jobs.platform.kill("scheduler", "ledger", "executor")
     (end,) = await_ends(jobs.platform, later, 1)
     assert end.state == "CANCELLED"
-    first, second = await_ends(jobs.platform, retried, 2)
+    first, second = await_ends(jobs.platform, retried, 2, told_twice=True)
     assert (first.state, second.state, second.attempt) == ("FAILED", "CANCELLED", 2)
     assert history.read_text() == ""
 
