@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_it_runs_in_a_session_of_its_own_until_stopped(sleeper: Background) -> N
     assert sleeper.pid() is None
     assert not sleeper.pid_file.exists()
     sleeper.stop(5.0)  # and once more does no harm
+
+
+@pytest.mark.parametrize("slack_ns", [0, 1_000_000])
+def test_its_timers_may_be_late(sleeper: Background, slack_ns: int) -> None:
+    ours = Path(f"/proc/{os.getpid()}/timerslack_ns").read_text()
+    pid = start(replace(sleeper, timer_slack_ns=slack_ns), SLEEP)
+    assert int(Path(f"/proc/{pid}/timerslack_ns").read_text()) == (slack_ns or int(ours))
+    assert Path(f"/proc/{os.getpid()}/timerslack_ns").read_text() == ours
 
 
 def test_what_ignores_sigterm_is_killed_after_the_limit(sleeper: Background) -> None:
