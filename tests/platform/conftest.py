@@ -90,6 +90,12 @@ def history(tmp_path: Path) -> Path:
     return path
 
 
+def lines_of(history: Path) -> list[str]:
+    """What jobs have written down so far, without a line of which only a part is there yet."""
+    whole, _, _ = history.read_text().rpartition("\n")
+    return whole.splitlines()
+
+
 def wait_for(condition: Callable[[], bool], what: str, limit_s: float) -> None:
     """Return when the condition holds; the limit only ends a test that would wait for ever."""
     end = time.monotonic() + limit_s

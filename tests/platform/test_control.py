@@ -17,7 +17,7 @@ from dueline.states import JobState, RunState
 from infra.view_values import JobView, RunView
 from infra.views import Views, open_views
 from stream_processors.scheduler.bulk import PAGE_ROWS
-from tests.platform.conftest import Platform, wait_for
+from tests.platform.conftest import Platform, lines_of, wait_for
 from tests.platform.test_kinds import await_ends
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -104,7 +104,7 @@ def test_a_cancel_ends_what_runs_and_all_its_retries(jobs: Jobs, history: Path) 
     (end,) = await_ends(jobs.platform, job_id, 1)
     assert (end.state, end.reason) == ("CANCELLED", "its job was cancelled")
     assert end.executor
-    assert not any(line.startswith("end") for line in history.read_text().splitlines())
+    assert not any(line.startswith("end") for line in lines_of(history))
 
 
 def test_a_cancel_holds_when_everything_dies_behind_it(jobs: Jobs, history: Path) -> None:
@@ -186,7 +186,7 @@ def test_runs_that_overlap_go_by_their_policy(
         jobs.until_runs(job_id, 2, state)
     jobs.client.cancel(job_id)
     jobs.until(job_id, JobState.CANCELLED)
-    lines = [line.split() for line in history.read_text().splitlines()]
+    lines = [line.split() for line in lines_of(history)]
     spans = [(int(line[-1]), line[0]) for line in lines if line[0] in ("start", "alive", "end")]
     assert spans == sorted(spans), "two at a time"
 

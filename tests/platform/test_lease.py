@@ -26,7 +26,7 @@ from dueline.runs import OwnerStarted, RunEvent, Succession
 from dueline.states import AttemptState
 from infra.local.platform import PlatformProcess
 from infra.log_reader import beginning, read_to_end
-from tests.platform.conftest import RECORDING, Platform, wait_for
+from tests.platform.conftest import RECORDING, Platform, lines_of, wait_for
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -205,8 +205,7 @@ def judge(platform: Platform, history: Path, runs: set[str]) -> None:
 
 def executions(history: Path) -> list[Execution]:
     found: dict[str, Execution] = {}
-    whole, _, _ = history.read_text().rpartition("\n")  # a line that is being written may be there in part
-    for line in whole.splitlines():
+    for line in lines_of(history):
         what, run, attempt, execution, at = line.split()
         one = found.setdefault(execution, Execution(run, int(attempt), int(at), int(at)))
         one.last_ns = int(at)

@@ -12,7 +12,7 @@ from dueline.codec import decode_ready_run, decode_run_event
 from dueline.ids import generated_at_ms, run_id
 from dueline.outputs import read_output
 from infra.log_reader import beginning, read_to_end
-from tests.platform.conftest import Platform, wait_for
+from tests.platform.conftest import Platform, lines_of, wait_for
 
 JOBS = 1_000
 RECORDED = "SELECT run_id, attempt, state, event FROM runs WHERE minute = %s AND shard = %s"
@@ -95,9 +95,7 @@ def judge(platform: Platform, history: Path, ids: list[str], records: dict[str, 
 
 def executions(history: Path, what: str) -> Counter[str]:
     """How often each run has started or ended, by its own words."""
-    return Counter(
-        line.split()[1] for line in history.read_text().splitlines() if line.startswith(f"{what} ")
-    )
+    return Counter(line.split()[1] for line in lines_of(history) if line.startswith(f"{what} "))
 
 
 def ready_counts(platform: Platform, ids: list[str]) -> Counter[int]:
