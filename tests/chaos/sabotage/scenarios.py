@@ -61,6 +61,8 @@ def stopped_executor(stage: Stage, seconds: float) -> Victims:
 def killed_scheduler(stage: Stage) -> Victims:
     """A scheduler is killed as soon as it has committed submissions, of jobs that are not due yet."""
     shards = [1, 3, 4, 6]
+    # A wheel that has not read the present minute yet takes no row of it from a submission; in a mistaken build that one would be lost too.
+    await_cursors(stage, shards, wall_ms())
     stage.submit("quick", shards)
     await_committed(stage, shards)
     waiting = stage.submit("quick", shards, in_s=ACCEPTED_IN_S)
