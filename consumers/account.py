@@ -1,5 +1,7 @@
 """The executor's account: which ready records it has taken, which are finished, and where no more should be taken."""
 
+from collections import OrderedDict
+
 from consumers.backlog import Taken
 from consumers.intake import Place
 from consumers.offsets import Completion
@@ -29,8 +31,9 @@ class Account:
         self._completions: dict[Place, Completion] = {}
         self._waiting: dict[Place, int] = {}
         self._open: dict[RunKey, int] = {}
-        #: Keys of finished runs with the time until which they are remembered, oldest first.
-        self._finished: dict[RunKey, int] = {}
+        #: Keys of finished runs with the time until which they are remembered, oldest first. In a plain dict, to find the oldest
+        #: is to pass by all that were deleted before it.
+        self._finished: OrderedDict[RunKey, int] = OrderedDict()
 
     def take(self, place: Place, offset: int) -> None:
         """A record was read."""
@@ -69,8 +72,9 @@ class Account:
         """An attempt is finished."""
         self._open.pop(key, None)
         self._finished[key] = now_ms + REMEMBERED_MS
+        self._finished.move_to_end(key)
         while next(iter(self._finished.values())) < now_ms:
-            del self._finished[next(iter(self._finished))]
+            self._finished.popitem(last=False)
 
     def forget(self, shards: set[int]) -> None:
         """Drop what belongs to shards that were given up; what had finished stays remembered."""
