@@ -106,6 +106,8 @@ class Worker(abc.ABC):
     async def offer(self, message: Message) -> None:
         """Add a message; waits while the inbox is full."""
         self.next_offset = message.offset + 1
+        if not self._inbox:
+            self._progress_at = SystemClock().elapsed_s()  # it had nothing to do: that is no standstill
         self._inbox.append(message)
         self._wake.set()
         if len(self._inbox) >= INBOX_MAX:
@@ -113,6 +115,7 @@ class Worker(abc.ABC):
             await self._room.wait()
 
     def stuck(self) -> bool:
+        """Whether messages have waited for long, and it has begun no batch meanwhile."""
         return bool(self._inbox) and SystemClock().elapsed_s() - self._progress_at > STUCK_AFTER_S
 
     async def _run(self) -> None:

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from stream_processors.partitions import BATCH_MAX, Worker
+import pytest
+
+from dueline.clock import ManualClock
+from stream_processors import partitions
+from stream_processors.partitions import BATCH_MAX, STUCK_AFTER_S, Worker
 
 
 class Recording(Worker):
@@ -93,3 +97,24 @@ async def test_a_turn_that_does_not_end_holds_nobody_up_for_ever() -> None:
     await stuck.stop()
     await other.stop()
     assert not turns.locked()
+
+
+async def test_a_worker_is_stuck_when_what_waits_has_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, long_ms = ManualClock(), round(STUCK_AFTER_S * 1000) + 1
+    monkeypatch.setattr(partitions, "SystemClock", lambda: clock)
+    worker = Recording(0, set())
+    worker.start(asyncio.Semaphore(1), failed)
+    await asyncio.sleep(0)
+    clock.advance(long_ms)
+    assert not worker.stuck()
+    await worker.offer(message(0))
+    assert not worker.stuck(), "it came after a long time without any"
+    await worker.begun.wait()
+    clock.advance(long_ms)
+    await worker.offer(message(1))
+    clock.advance(long_ms)
+    assert worker.stuck()
+    worker.go_on.set()
+    await worker.idle.wait()
+    assert not worker.stuck()
+    await worker.stop()
