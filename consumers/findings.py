@@ -104,11 +104,14 @@ class Findings:
 
     def past_of(self, run: ReadyRun) -> Past:
         """What was done for the ready record of a run."""
-        begun = self.begun.get(run.run_id, {})
+        run_id, attempt = run.run_id, run.attempt
+        begun = self.begun.get(run_id)
         in_vain: list[Begun] = []
-        while (attempt := run.attempt + len(in_vain)) in begun:
+        while begun and attempt in begun:
             in_vain.append(begun[attempt])
-        return Past(begun=tuple(in_vain), ended=self.ended.get((run.run_id, attempt)))
+            attempt += 1
+        ended = self.ended.get((run_id, attempt))
+        return Past(begun=tuple(in_vain), ended=ended) if in_vain or ended else NOTHING
 
     def _add(self, event: RunEvent) -> None:
         begun = self.begun.get(event.run_id, {})

@@ -12,6 +12,7 @@ pickle, a limit on every length and on how often, and what breaks the form ends 
 import json
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dueline.progress import PROGRESS_LENGTH_MAX, checked_progress
@@ -29,6 +30,8 @@ ERROR_LENGTH_MAX = 64 << 10
 HEADER_LENGTH_MAX = 12 * (RESULT_LENGTH_MAX + 2 * ERROR_LENGTH_MAX + PROGRESS_LENGTH_MAX)
 #: Between two frames of progress: often enough for people and for timeouts, and next to nothing for an executor's loop.
 PROGRESS_INTERVAL_S = 1.0
+#: Most runs end alike, and say so in the same few bytes: replies that are no longer are not read anew each time.
+SHORT_LENGTH_MAX = 64
 
 REQUEST_HEAD = struct.Struct(">I")
 REPLY_HEAD = struct.Struct(">III")
@@ -140,6 +143,15 @@ def unpack_reply(reply: bytes | bytearray) -> tuple[dict[str, Any], bytes, bytes
 
 def unpack_news(reply: bytes | bytearray) -> Report | str:
     """What a slot tells of its run: how it ended, or how far it is, as JSON text or empty."""
+    return _unpack_short(bytes(reply)) if len(reply) <= SHORT_LENGTH_MAX else _unpack_news(reply)
+
+
+@lru_cache(256)
+def _unpack_short(reply: bytes) -> Report | str:
+    return _unpack_news(reply)
+
+
+def _unpack_news(reply: bytes | bytearray) -> Report | str:
     header, stdout, stderr = unpack_reply(reply)
     progress = header.get("progress", "")
     if not isinstance(progress, str):
