@@ -56,8 +56,9 @@ def producer_config(bootstrap: str) -> dict[str, Any]:
         "enable.idempotence": True,
         "partitioner": "murmur2_random",  # as Java's clients do: dueline.address.shard_of
         "compression.type": "lz4",
-        # Long enough to make batches of a stream of submissions, too short to be felt by a lone one.
-        "linger.ms": 0.5,
+        # A submission leaves at once, and those of a stream while others are under way. To wait for more, by whatever part of a
+        # millisecond, costs each of them one and a half, as long as librdkafka's thread sleeps.
+        "linger.ms": 0,
         # Four times the longest submission.
         "message.max.bytes": 1_000_000,
         # The memory that submissions on their way may take; a full queue slows its callers down.
