@@ -129,5 +129,4 @@ class Backlog:
             aged = now_ms - emit_ms > AGING_LIMIT_MS
             return (0 if aged else _RANK[taken.run.priority]), emit_ms
 
-        some = [heap for heap in self._heaps.values() if heap]
-        return min(some, key=turn) if len(some) > 1 else some[0] if some else None
+        return min((heap for heap in self._heaps.values() if heap), key=turn, default=None)

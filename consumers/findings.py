@@ -105,9 +105,9 @@ class Findings:
     def past_of(self, run: ReadyRun) -> Past:
         """What was done for the ready record of a run."""
         run_id, attempt = run.run_id, run.attempt
-        begun = self.begun.get(run_id)
+        begun = self.begun.get(run_id, {})
         in_vain: list[Begun] = []
-        while begun and attempt in begun:
+        while attempt in begun:
             in_vain.append(begun[attempt])
             attempt += 1
         ended = self.ended.get((run_id, attempt))

@@ -56,8 +56,8 @@ def producer_config(bootstrap: str) -> dict[str, Any]:
         "enable.idempotence": True,
         "partitioner": "murmur2_random",  # as Java's clients do: dueline.address.shard_of
         "compression.type": "lz4",
-        # A submission leaves at once, and those of a stream while others are under way. To wait for more, by whatever part of a
-        # millisecond, costs each of them one and a half, as long as librdkafka's thread sleeps.
+        # A submission leaves at once. With half a millisecond to wait for more, librdkafka sent it one and a half later, and cost
+        # one caller twice the CPU.
         "linger.ms": 0,
         # Four times the longest submission.
         "message.max.bytes": 1_000_000,

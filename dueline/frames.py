@@ -146,11 +146,6 @@ def unpack_news(reply: bytes | bytearray) -> Report | str:
     return _unpack_short(bytes(reply)) if len(reply) <= SHORT_LENGTH_MAX else _unpack_news(reply)
 
 
-@lru_cache(256)
-def _unpack_short(reply: bytes) -> Report | str:
-    return _unpack_news(reply)
-
-
 def _unpack_news(reply: bytes | bytearray) -> Report | str:
     header, stdout, stderr = unpack_reply(reply)
     progress = header.get("progress", "")
@@ -178,6 +173,9 @@ def _unpack_news(reply: bytes | bytearray) -> Report | str:
     ):
         raise BrokenFrame("its header has a field of the wrong kind")
     return report
+
+
+_unpack_short = lru_cache(256)(_unpack_news)
 
 
 def _is_storable(text: str) -> bool:

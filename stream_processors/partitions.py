@@ -92,7 +92,6 @@ class Worker(abc.ABC):
 
     def start(self, turns: asyncio.Semaphore, failed: Callable[[BaseException], None]) -> None:
         self._turns = turns
-        self._progress_at = SystemClock().elapsed_s()
         self._task = asyncio.create_task(self._run(), name=f"{type(self).__name__} {self.partition}")
         report_failure(self._task, failed)
 
