@@ -3,7 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from consumers.lease import Ownership, wait_s
+from consumers.lease import wait_s
+from infra.ownership import Ownership
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -25,7 +25,7 @@ from consumers.cancels import Cancels
 from consumers.claim import Claim
 from consumers.findings import Findings
 from consumers.intake import Intake, Place
-from consumers.output_store import OutputWriter
+from consumers.output_store import OutputWriter, delete_outputs
 from consumers.performer import Performer
 from consumers.positions import Positions
 from consumers.reporter import Reporter
@@ -53,6 +53,8 @@ STOP_LIMIT_S = 15.0
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
 MARK_INTERVAL_S = 1.0
+OUTPUTS_INTERVAL_S = 600.0
+DAY_MS = 24 * 3600 * 1000
 
 
 class Executor:
@@ -114,7 +116,8 @@ class Executor:
             deliver=lambda records: publisher.deliver(records, intake.check),
             leased=self._slots.leased,
         )
-        background = [asyncio.create_task(work) for work in (self._beat(), self._mark())]
+        works = (self._beat(), self._mark(), self._delete_outputs())
+        background = [asyncio.create_task(work) for work in works]
         await intake.start()
         settle_memory()
         ready.set_result(None)
@@ -213,6 +216,12 @@ class Executor:
             self._performer.check()
             self._settle_cancels()
             await asyncio.sleep(MARK_INTERVAL_S)
+
+    async def _delete_outputs(self) -> None:
+        while (days := self._settings.keep_outputs_days) is not None:
+            before_ms = self._clock.now_ms() - round(days * DAY_MS)
+            await asyncio.to_thread(delete_outputs, self._outputs.root, before_ms)
+            await asyncio.sleep(OUTPUTS_INTERVAL_S)
 
     def _take_one(self, message: Message, now_ms: int) -> None:
         place = (message.topic() or "", message.partition() or 0)

@@ -19,15 +19,16 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumers.claim import Claim
-from consumers.lease import LEASE_S, LeaseEnded, Leases, Ownership
+from consumers.lease import LEASE_S, LeaseEnded, Leases
 from dueline.address import CONTROL, READY
 from dueline.clock import Pace, SystemClock
 from dueline.job import Priority
+from infra.kafka import Group
+from infra.ownership import Ownership
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
 
-GROUP = "dueline.executors"
 COMMIT_INTERVAL_S = 0.5
 #: After a commit that failed: a rebalance that was under way takes no longer, and the lease doesn't wait.
 COMMIT_RETRY_S = 0.1
@@ -330,8 +331,8 @@ class Intake:
 def consumer_config(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka,
-        "client.id": GROUP,
-        "group.id": GROUP,
+        "client.id": Group.EXECUTORS,
+        "group.id": Group.EXECUTORS,
         "group.protocol": "consumer",
         "group.remote.assignor": "range",
         "enable.auto.commit": False,

@@ -41,13 +41,10 @@ An executor has one kernel timer: for the shard of its whose lease ends first.
 
 What stands in the log
 ----------------------
-The metadata of the shard's committed `jobs.ready.high` offset, a JSON object:
-
-    {"v": 1, "owner": "executor-…", "epoch": 7, "lease_ms": 3000, "state": "held", "runs": 4711}
-
-`runs` is a position in the shard's partition of jobs.runs (`consumers.positions`): nothing before it is needed to know what
-became of ready records that are not committed. A new owner reads that partition from there to its own OwnerStarted, and the
-ready topics from the committed offsets. The epoch is one more than the highest in metadata and partition.
+The metadata of the shard's committed `jobs.ready.high` offset, as `infra.ownership` has it. Its `runs` is a position in the
+shard's partition of jobs.runs (`consumers.positions`): nothing before it is needed to know what became of ready records that are
+not committed. A new owner reads that partition from there to its own OwnerStarted, and the ready topics from the committed
+offsets. The epoch is one more than the highest in metadata and partition.
 
 A ready record that was performed to its end has an event of that, and is passed over. One that has an event RUNNING or
 INTERRUPTED is performed again, as the next attempt. One without any may have been begun, since short runs are reported by
@@ -76,68 +73,17 @@ Failures
                                        doesn't even know), and a side effect outside can't be fenced at all
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dueline.errors import DuelineError
+from infra.ownership import Ownership
 
 LEASE_S = 3.0
-#: The longest lease that any executor may have: what a new owner waits if it can't read what the former one had.
-LEASE_MAX_S = 10.0
-_VERSION = 1
 
 
 class LeaseEnded(DuelineError):
     """This executor may perform nothing any more, since its shards may have other owners; it has to start anew."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ownership:
-    """What the metadata of the shard's committed `jobs.ready.high` offset says."""
-
-    #: The executor's id; empty when that can't be read.
-    owner: str = ""
-    epoch: int = 0
-    lease_s: float = LEASE_MAX_S
-    #: Whether its owner gave it up, and does nothing for it any more.
-    released: bool = False
-    #: From where in the shard's partition of jobs.runs a new owner has to read.
-    position: int = 0
-    #: Whether it was found. What was committed without it, or with what can't be read, counts as held.
-    known: bool = True
-
-    def to_text(self) -> str:
-        fields = {
-            "v": _VERSION,
-            "owner": self.owner,
-            "epoch": self.epoch,
-            "lease_ms": round(self.lease_s * 1000),
-            "state": "released" if self.released else "held",
-            "runs": self.position,
-        }
-        return json.dumps(fields, separators=(",", ":"))
-
-    @classmethod
-    def from_text(cls, text: str | None) -> "Ownership":
-        """Never fails: the caution that is due where nothing can be read is to wait and to read all."""
-        try:
-            fields = json.loads(text or "")
-            if fields["v"] != _VERSION:
-                return UNKNOWN
-            found = cls(
-                owner=str(fields["owner"]),
-                epoch=_whole(fields["epoch"]),
-                lease_s=_whole(fields["lease_ms"]) / 1000,
-                released={"released": True, "held": False}[fields["state"]],
-                position=_whole(fields["runs"]),
-            )
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return UNKNOWN
-        return found if 0 < found.lease_s <= LEASE_MAX_S else replace(UNKNOWN, epoch=found.epoch)
-
-
-UNKNOWN = Ownership(known=False)
 
 
 def wait_s(found: Ownership | None) -> float:
@@ -180,9 +126,3 @@ class Leases:
 
     def ended(self, now_s: float) -> bool:
         return self._revoked or ((until_s := self.until_s) is not None and now_s >= until_s)
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is no whole number from 0")
-    return value

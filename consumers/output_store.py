@@ -16,7 +16,9 @@ failed write-back only once and forgets the pages. So whatever a file holds can 
 
 import asyncio
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -47,7 +49,7 @@ class OutputWriter:
     def __init__(self, root: Path, executor_id: str, clock: Clock | None = None) -> None:
         if not EXECUTOR_ID.match(executor_id):
             raise ValueError(f"executor id {executor_id!r} must be letters, digits and any of . _ -")
-        self._root = root
+        self.root = root
         self._executor_id = executor_id
         self._clock = clock or SystemClock()
         self._pace = Pace(GROUP_PACE_S)
@@ -86,7 +88,7 @@ class OutputWriter:
                 if isinstance(result, str):
                     stored.set_result(result)
                 else:
-                    stored.set_exception(_not_stored(self._root, result))
+                    stored.set_exception(_not_stored(self.root, result))
         self._committer = None
 
     def _commit(self, bodies: list[bytes]) -> list[str | OSError]:
@@ -117,17 +119,16 @@ class OutputWriter:
 
     def _container(self) -> "_Container":
         """The shared file of this hour."""
-        if self._shared is None or self._shared.path.parent != self._folder():
+        if self._shared is None or self._shared.path.parent != _folder_of(self._clock.now_ms()):
             self._abandon()
             self._shared = self._new_container()
         return self._shared
 
     def _new_container(self) -> "_Container":
         self._files += 1
-        return _Container(self._root, self._folder() / f"{self._executor_id}-{self._files}.avro")
-
-    def _folder(self) -> PurePosixPath:
-        return PurePosixPath(f"{from_ms(self._clock.now_ms()):%Y-%m-%d/%H}")
+        return _Container(
+            self.root, _folder_of(self._clock.now_ms()) / f"{self._executor_id}-{self._files}.avro"
+        )
 
     def _abandon(self) -> None:
         if self._shared is not None:
@@ -182,6 +183,22 @@ class _Container:
             os.ftruncate(self._fd, self._end)
             raise
         self._end += len(data)
+
+
+def delete_outputs(root: Path, before_ms: int) -> None:
+    """Delete the outputs of all hours that ended before a time, whoever wrote them. Blocking."""
+    kept = _folder_of(before_ms)
+    for day in root.glob("????-??-??"):
+        for hour in day.glob("??"):
+            if PurePosixPath(day.name, hour.name) < kept:
+                shutil.rmtree(hour, ignore_errors=True)  # another executor may be at it, too
+        with suppress(OSError):
+            day.rmdir()  # unless there is something in it
+
+
+def _folder_of(ms: int) -> PurePosixPath:
+    """Where the outputs of an hour lie."""
+    return PurePosixPath(f"{from_ms(ms):%Y-%m-%d/%H}")
 
 
 def _make_folder(folder: Path) -> None:

@@ -43,7 +43,8 @@ def read_output(root: Path, address: str) -> Output:
             (fields,) = next(blocks)
     except FileNotFoundError:
         raise NotFound(
-            f"the output {address} is not in {root.absolute()}; look on the machine whose executor wrote it"
+            f"the output {address} is not in {root.absolute()}; it lies on the machine whose executor wrote it, "
+            "unless it was deleted there for its age (DUELINE_KEEP_OUTPUTS_DAYS)"
         ) from None
     except OSError:
         raise

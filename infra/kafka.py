@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -15,9 +16,19 @@ DAY_MS = 24 * 3600 * 1000
 FOREVER = "-1"
 #: What the topics behind the submissions take: a valid submission with room for what is added when it is passed on.
 RECORD_LENGTH_MAX = 4_000_000
+#: Of a partition's files.
+SEGMENT_LENGTH = 128 << 20
 #: A ready record that could not be delivered for this long is emitted anew. It must stay below the horizon of two
 #: minutes within which an executor recognises a record that was emitted twice (design 3.3).
 DELIVERY_TIMEOUT_MS = 60_000
+
+
+class Group(StrEnum):
+    """The consumer groups of the platform's processes."""
+
+    SCHEDULERS = "dueline.scheduler"
+    LEDGERS = "dueline.ledger"
+    EXECUTORS = "dueline.executors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,7 @@ class Topic:
 
 
 TOPICS = (
-    # Work is never lost to retention: what is done with is trimmed by its readers instead.
+    # Work is never lost to retention: what is done with is trimmed by the schedulers instead.
     *(Topic(name, None, FOREVER) for name in (SUBMISSIONS, *READY.values(), CONTROL, RUNS, REJECTED)),
     Topic(EXECUTORS, 1, str(DAY_MS)),
 )
@@ -69,6 +80,8 @@ def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
         "retention.ms": topic.retention_ms,
         # The broker's clock stamps every record, so no producer's clock decides when a job was accepted.
         "message.timestamp.type": "LogAppendTime",
+        # What is trimmed is freed file by file.
+        "segment.bytes": str(SEGMENT_LENGTH),
         "max.message.bytes": str(RECORD_LENGTH_MAX),
         "min.insync.replicas": str(max(1, replication - 1)),
     }

@@ -76,9 +76,16 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
 
 def ends_of(settings: Settings, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
     """The offset behind the last record of each partition. Raises KafkaException when the brokers do not answer."""
+    return {place: end for place, (_, end) in bounds_of(settings, places).items()}
+
+
+def bounds_of(
+    settings: Settings, places: Iterable[tuple[str, int]]
+) -> Mapping[tuple[str, int], tuple[int, int]]:
+    """The first offset of each partition, and the one behind its last. Raises KafkaException when the brokers do not answer."""
     consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
     try:
-        return {place: _bounds(consumer, *place)[1] for place in places}
+        return {place: _bounds(consumer, *place) for place in places}
     finally:
         consumer.close()
 

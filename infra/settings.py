@@ -34,6 +34,18 @@ class Settings(BaseSettings):
     keyspace: str = Field("dueline", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Keyspace of all tables.")
     partitions: int = Field(8, ge=1, le=1_024, description="Shards, fixed when the topics are made.")
     replication: int = Field(1, ge=1, le=9, description="Copies of every record and row; 3 on a cluster.")
+    keep_days: float = Field(
+        1.0,
+        ge=0,
+        le=3_650,
+        description="Days for which submissions and ready runs that are done with stay in their topics.",
+    )
+    keep_runs_days: float = Field(
+        7.0, ge=0, le=3_650, description="Days for which what became of runs stays in jobs.runs."
+    )
+    keep_outputs_days: float | None = Field(
+        None, ge=0, le=3_650, description="Days for which outputs are kept; for ever when it is not set."
+    )
     slots: int = Field(4, ge=1, le=1_024, description="Runs at once in the executor that `make up` starts.")
 
     data: Path = Field(
@@ -103,7 +115,7 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as variables, for the processes that this one starts."""
-        return {f"{PREFIX}{name.upper()}": str(value) for name, value in self}
+        return {f"{PREFIX}{name.upper()}": str(value) for name, value in self if value is not None}
 
 
 def load_settings(**given: object) -> Settings:

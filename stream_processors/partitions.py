@@ -32,7 +32,7 @@ from dueline.errors import DuelineError
 from dueline.ids import process_id
 from dueline.runs import Heartbeat
 from infra.garbage import settle_memory
-from infra.kafka import producer_config
+from infra.kafka import Group, producer_config
 from infra.log_reader import first_offset_from
 from infra.publisher import Placed, Publisher, Record
 from infra.ready import say_ready
@@ -174,9 +174,10 @@ class PartitionedApp:
     #: Between two takings of what was fetched.
     pace_s: float
 
-    def __init__(self, settings: Settings, role: str, topic: str) -> None:
+    def __init__(self, settings: Settings, role: str, group: Group, topic: str) -> None:
         self.settings = settings
         self.role = role
+        self.group = group
         self.topic = topic
         self.process_id = process_id(role)
         self.workers: dict[int, Worker] = {}
@@ -222,7 +223,7 @@ class PartitionedApp:
     def _make_app(self) -> None:
         app = _App(
             self,
-            f"dueline.{self.role}",
+            self.group.value,
             broker=[f"kafka://{address}" for address in self.settings.kafka.split(",")],
             autodiscover=False,
             web_enabled=False,  # by default it serves whatever the app holds to anybody
@@ -238,7 +239,7 @@ class PartitionedApp:
         )
         self.app = app
         # The agent says which topic is read; its messages take a shorter way: see `feed`.
-        app.agent(self.raw_topic(self.topic, acks=False), name=f"dueline.{self.role}")(_idle)
+        app.agent(self.raw_topic(self.topic, acks=False), name=self.group.value)(_idle)
         feed(app, self.topic, self._take, self.pace_s)
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
         app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from dueline.address import EXECUTORS, RUNS
 from dueline.codec import decode_heartbeat
 from dueline.errors import UndecodableRecord
 from infra.cassandra import connect
+from infra.kafka import Group
 from infra.settings import Settings
 from infra.store import Store
 from stream_processors.ledger.recorder import Recorder
@@ -22,7 +23,7 @@ class Ledger(PartitionedApp):
     pace_s = 0.25
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, "ledger", RUNS)
+        super().__init__(settings, "ledger", Group.LEDGERS, RUNS)
         self._store: Store
         # Not keyed by job and only of interest while it is new: Faust's own commits do.
         heartbeats = self.raw_topic(EXECUTORS, acks=True)

@@ -15,6 +15,7 @@ One `Shard` a partition ties them together; its row in Cassandra says who owns i
     bulk.py          from a command for many jobs to a command for each
     wheel.py         what to emit when, and what of it is acknowledged: no I/O
     shard.py         the worker of a partition: takes over, reads ahead, turns the wheel, stores the row
+    trimming.py      what the topics keep, and for how long
     broker_clock.py  a time that no wrong clock of this machine can carry beyond the brokers'
 
 Words. The *cursor* is a time: every row of the shard with an earlier emit time is acknowledged by a ready topic. The

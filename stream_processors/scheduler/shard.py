@@ -112,11 +112,12 @@ class Shard(Worker):
         self._gathering: Gathering
         self._stored_at_s = 0.0
         self._page_rows = PAGE_ROWS
-        #: The submissions offset that is stored. A commit beyond it would hide from the next owner what it has to replay.
-        self._stored_submissions: int | None = None
+        #: The row as it is stored; None before this owner's first store. A commit beyond its submissions offset would hide from the
+        #: next owner what it has to replay.
+        self.stored: ShardRow | None = None
         self._turn_now, self._read_now = asyncio.Event(), asyncio.Event()
         #: Set when the row should be stored at once, and each time it was stored.
-        self._store_now, self._stored = asyncio.Event(), asyncio.Event()
+        self._store_now, self._has_stored = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._storing: asyncio.Task[None]
 
@@ -174,7 +175,7 @@ class Shard(Worker):
             self._wheel.admit((), batch[-1].offset + 1)
             return
         while received:
-            satisfied = self._stored_submissions or self._row.submissions
+            satisfied = (self.stored or self._row).submissions
             self._acceptance.forget(satisfied)
             asked = await self._acceptance.read(received, satisfied)
             received = [record for record in received if record.offset >= asked.end]
@@ -220,11 +221,11 @@ class Shard(Worker):
     async def _until_satisfied(self, offset: int, wheel: Wheel) -> None:
         """Until all submissions below an offset are satisfied, and stored as such: they are not read again."""
         self._turn_now.set()
-        while (self._stored_submissions or self._row.submissions) < offset:
+        while (self.stored or self._row).submissions < offset:
             if wheel.submissions >= offset:
                 self._store_now.set()
-            self._stored.clear()
-            await _wait(self._stored, SATISFIED_INTERVAL_S)
+            self._has_stored.clear()
+            await _wait(self._has_stored, SATISFIED_INTERVAL_S)
 
     async def _orders(self, cancelled: Sequence[JobRow], wheel: Wheel) -> list[Record]:
         """What the executor has to be told of jobs that were cancelled, now that no run of theirs is emitted any more."""
@@ -245,7 +246,7 @@ class Shard(Worker):
         ]
 
     def committable(self) -> int | None:
-        return self._stored_submissions
+        return None if self.stored is None else self.stored.submissions
 
     async def release(self) -> None:
         for loop in self._loops:
@@ -399,8 +400,8 @@ class Shard(Worker):
                 continue
             if began_s - self._stored_at_s > STORE_TRUSTED_S:
                 self._turn_now.set()  # it may emit again
-            self._stored_at_s, self._stored_submissions = began_s, state.submissions
-            self._stored.set()
+            self._stored_at_s, self.stored = began_s, state
+            self._has_stored.set()
             self._store_now.clear()
             await _wait(self._store_now, STORE_INTERVAL_S)
 

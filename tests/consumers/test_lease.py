@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.lease import LEASE_MAX_S, LEASE_S, UNKNOWN, Leases, Ownership, wait_s
+from consumers.lease import LEASE_S, Leases, wait_s
+from infra.ownership import LEASE_MAX_S, UNKNOWN, Ownership
 
 moments = st.floats(0, 1e6, allow_nan=False)
 pauses = st.floats(0, 20, allow_nan=False)

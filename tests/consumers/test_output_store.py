@@ -9,7 +9,7 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from consumers.output_store import SHARED_LENGTH_MAX, OutputNotStored, OutputWriter
+from consumers.output_store import SHARED_LENGTH_MAX, OutputNotStored, OutputWriter, delete_outputs
 from dueline.clock import ManualClock
 from dueline.errors import NotFound, UndecodableRecord
 from dueline.outputs import read_output
@@ -174,3 +174,20 @@ async def test_a_byte_before_a_block_is_not_taken_for_its_count(writer: OutputWr
 def test_an_executor_id_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="executor id"):
         OutputWriter(tmp_path, "../evil")
+
+
+async def test_outputs_of_hours_that_are_over_are_deleted(
+    writer: OutputWriter, tmp_path: Path, clock: ManualClock
+) -> None:
+    (tmp_path / "2023-11-14" / "notes").mkdir(parents=True)
+    addresses = []
+    for hour in range(3):  # 22:13, 23:13, and the next day
+        addresses.append(await writer.write(output(hour)))
+        clock.advance(HOUR_MS)
+    hour_begins_ms = clock.now_ms() // HOUR_MS * HOUR_MS
+    delete_outputs(tmp_path, hour_begins_ms - 2 * HOUR_MS)
+    assert read_output(tmp_path, addresses[1]) == output(1)
+    with pytest.raises(NotFound):
+        read_output(tmp_path, addresses[0])
+    delete_outputs(tmp_path, hour_begins_ms)
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["2023-11-14", "notes"]

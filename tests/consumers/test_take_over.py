@@ -10,7 +10,6 @@ from consumers import take_over
 from consumers.claim import Claim
 from consumers.findings import Findings
 from consumers.intake import Place
-from consumers.lease import Ownership
 from consumers.take_over import TakeOver
 from dueline.address import READY
 from dueline.clock import ManualClock
@@ -18,6 +17,7 @@ from dueline.codec import decode_run_record
 from dueline.commands import CancelOrder
 from dueline.runs import OwnerStarted
 from dueline.states import AttemptState
+from infra.ownership import Ownership
 from infra.publisher import Placed, Record
 from tests.consumers.run_events import event_bytes, started
 

@@ -65,6 +65,13 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def platform(servers: Servers) -> Iterator[Platform]:
+    with serving(servers) as platform:
+        yield platform
+
+
+@contextmanager
+def serving(servers: Servers) -> Iterator[Platform]:
+    """The platform serves in the block."""
     platform = Platform(servers)
     drop_submissions(platform.settings)
     try:

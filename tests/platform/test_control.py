@@ -5,6 +5,7 @@ The rest is in test_contract.py.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -13,11 +14,14 @@ from uuid import uuid4
 import pytest
 
 from dueline import Client, Every, Job, JobFilter, Once, Overlap, Retry
+from dueline.address import READY, RUNS, SUBMISSIONS
 from dueline.states import JobState, RunState
+from infra.log_reader import bounds_of
 from infra.view_values import JobView, RunView
 from infra.views import Views, open_views
 from stream_processors.scheduler.bulk import PAGE_ROWS
-from tests.platform.conftest import Platform, lines_of, wait_for
+from tests.conftest import Servers
+from tests.platform.conftest import Platform, lines_of, serving, wait_for
 from tests.platform.test_kinds import await_ends
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -85,6 +89,23 @@ class Jobs:
                 return await question(views)
 
         return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def platform(servers: Servers) -> Iterator[Platform]:
+    """A platform whose topics keep no more than it needs, so whoever takes over from the dead has to do with that."""
+    keeping = servers.settings.model_copy(update={"keep_days": 0.0, "keep_runs_days": 0.0})
+    with serving(replace(servers, settings=keeping)) as platform:
+        yield platform
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_trimmed_too_early(platform: Platform) -> Iterator[None]:
+    logs = [process.supervisor.log_file for process in platform.processes.values()]
+    sizes = [log.stat().st_size for log in logs]
+    yield
+    for log, size in zip(logs, sizes, strict=True):
+        assert b"gone before their time" not in log.read_bytes()[size:]
 
 
 @pytest.fixture
@@ -208,3 +229,16 @@ def test_failed_runs_are_listed_page_by_page_until_they_succeed(jobs: Jobs) -> N
     for run in wanted:
         jobs.client.retry(run)
     wait_for(lambda: not wanted & {run.run_id for run in jobs.failed(1000)}, "none to be failed", LIMIT_S)
+
+
+def test_topics_keep_no_more_than_is_needed(jobs: Jobs) -> None:
+    shards = range(jobs.platform.settings.partitions)
+    done_with = [(topic, shard) for topic in (SUBMISSIONS, *READY.values()) for shard in shards]
+    jobs.until(jobs.client.submit("command", {"argv": ["/bin/true"]}), JobState.COMPLETED)
+
+    def nothing_is_left() -> bool:
+        return all(low == high for low, high in bounds_of(jobs.platform.settings, done_with).values())
+
+    wait_for(nothing_is_left, "the topics to be trimmed", LIMIT_S)
+    runs = bounds_of(jobs.platform.settings, [(RUNS, shard) for shard in shards]).values()
+    assert any(low < high for low, high in runs), "the next executor of a shard needs the latest"

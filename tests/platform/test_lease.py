@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from consumers.intake import GROUP
-from consumers.lease import Ownership
 from dueline import Client, Job, Once, Retry
 from dueline.address import READY, RUNS, shard_of
 from dueline.clock import to_ms
@@ -24,8 +22,10 @@ from dueline.job import Priority
 from dueline.processes import descendants
 from dueline.runs import OwnerStarted, RunEvent, Succession
 from dueline.states import AttemptState
+from infra.kafka import Group
 from infra.local.platform import PlatformProcess
 from infra.log_reader import beginning, read_to_end
+from infra.ownership import Ownership
 from tests.platform.conftest import RECORDING, Platform, lines_of, wait_for
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
@@ -265,7 +265,7 @@ def shards_of(platform: Platform, pid: int) -> list[int]:
 def ownerships(platform: Platform) -> dict[int, Ownership]:
     """What the committed metadata says of all shards."""
     topic, partitions = READY[Priority.HIGH], range(platform.settings.partitions)
-    consumer = Consumer({"bootstrap.servers": platform.settings.kafka, "group.id": GROUP})
+    consumer = Consumer({"bootstrap.servers": platform.settings.kafka, "group.id": Group.EXECUTORS})
     try:
         committed = consumer.committed([TopicPartition(topic, partition) for partition in partitions], 10)
         return {each.partition: Ownership.from_text(each.metadata) for each in committed}

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from dueline.address import BUCKET_MS, SUBMISSIONS, minute_of
 from dueline.errors import NotFound
 from dueline.states import JobState
+from infra.kafka import Group
 from infra.views import Views, open_views
 from stream_processors.scheduler.shard import READ_AHEAD_MS
 from tests.chaos.checker.past import Execution, read
@@ -37,7 +38,7 @@ def await_executions(stage: Stage, jobs: Collection[str], number: int, seconds: 
 def await_committed(stage: Stage, shards: Collection[int]) -> None:
     """Return when the schedulers have committed all submissions of the shards that are there."""
     places = [TopicPartition(SUBMISSIONS, shard) for shard in shards]
-    consumer = Consumer({"bootstrap.servers": stage.settings.kafka, "group.id": "dueline.scheduler"})
+    consumer = Consumer({"bootstrap.servers": stage.settings.kafka, "group.id": Group.SCHEDULERS})
     try:
         ends = {place.partition: consumer.get_watermark_offsets(place, 10)[1] for place in places}
         wait_for(

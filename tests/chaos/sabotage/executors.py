@@ -10,10 +10,11 @@ from consumers.backlog import Taken
 from consumers.guard_link import GuardLink
 from consumers.output_store import _Container
 from consumers.performer import Performer
+from infra.ownership import LEASE_MAX_S
 from tests.chaos.sabotage.mistake import Mistake, replace
 
 #: The longest that an executor may have: twice the session of its group.
-LONG_LEASE_S = lease.LEASE_MAX_S
+LONG_LEASE_S = LEASE_MAX_S
 PAGE = 4096
 
 
