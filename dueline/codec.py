@@ -119,6 +119,11 @@ def encode_job(job: Job) -> bytes:
     return encode("JobSubmission", job_fields(job))
 
 
+def is_definition(data: bytes) -> bool:
+    """Whether a submission that was read is encoded as jobs are stored."""
+    return data.startswith(latest("JobSubmission").header)
+
+
 def encode_definition(job: Job) -> bytes:
     """A job as it is stored. Raises InvalidJob if it is longer than can be read again: numbers and changes may have made it so."""
     definition = encode_job(job)
@@ -185,6 +190,15 @@ def moved_ready_run(data: bytes, due_ms: int, emit_ms: int) -> bytes:
     _, emit_begin = _read_long(data, id_begin + id_length)
     _, rest = _read_long(data, emit_begin)
     return data[: id_begin + id_length] + long_of(due_ms) + long_of(emit_ms) + data[rest:]
+
+
+def may_expire(data: bytes) -> bool:
+    """Whether an encoded ready run may have a limit of time. False only where it has none: known by its last bytes, without decoding it.
+
+    Its last fields are the two limits and the progress, each of them a zero where there is none, and no number that is given
+    ends in one.
+    """
+    return not (data.endswith(b"\0\0\0") and data.startswith(latest("ReadyRun").header))
 
 
 def encode_run_event(event: RunEvent) -> bytes:

@@ -77,6 +77,13 @@ def same_job(known: JobRow, job: Job) -> Job:
     return _normal(known, job, known.anchor_ms)
 
 
+def is_same(known: JobRow, job: Job) -> bool:
+    """Whether a job is what the present definition says."""
+    encoded = encode_job(same_job(known, job))
+    # Who submitted it may have encoded the same in another way.
+    return encoded == known.definition or encoded == encode_job(definition_of(known))
+
+
 def obeyed(
     known: JobRow, command: ControlCommand, record: Stamped, calendars: Calendars
 ) -> tuple[JobRow, list[Change]] | None:
@@ -169,7 +176,7 @@ def _change(
 ) -> tuple[JobRow, list[Change]] | None:
     _require_alive(known)
     job = changed_job(definition_of(known), command.fields)
-    if encode_job(same_job(known, job)) == known.definition:
+    if is_same(known, job):
         return None
     return changed(known, job, record, calendars)
 

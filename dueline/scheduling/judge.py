@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from dueline.calendars import Calendars
-from dueline.codec import decode_ready_run
+from dueline.codec import decode_ready_run, may_expire
 from dueline.errors import InvalidJob
 from dueline.ids import parse_run_id
 from dueline.job import Job
@@ -90,7 +90,7 @@ class Judge:
                 return verdict
         if row.definition is not None and row.attempt == 1:
             return self._judge_recurring(row, row.definition, now_ms)
-        if now_ms - row.emit_ms > IN_TIME_MS:
+        if now_ms - row.emit_ms > IN_TIME_MS and may_expire(row.run):
             run = decode_ready_run(row.run)
             if (reason := run.expired(now_ms)) is not None:
                 return Judged(False, (run.unstarted(AttemptState.MISSED, reason, now_ms),))

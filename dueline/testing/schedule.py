@@ -11,14 +11,14 @@ from itertools import count
 from dueline.address import SUBMISSIONS
 from dueline.calendars import Calendar
 from dueline.clock import Clock, from_ms
-from dueline.codec import decode_ready_run, decode_submission, encode_definition, encode_job
+from dueline.codec import decode_ready_run, decode_submission, encode_definition
 from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
 from dueline.ids import id_of_record
 from dueline.job import Job
 from dueline.policies import IfExists
 from dueline.runs import ReadyRun, RunEvent, RunKey
-from dueline.scheduling.control import backfilled, changed, obeyed, retried, run_now, runs_named, same_job
+from dueline.scheduling.control import backfilled, changed, is_same, obeyed, retried, run_now, runs_named
 from dueline.scheduling.judge import Judge
 from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
 from dueline.scheduling.values import Change, JobRow, ScheduledRun
@@ -137,7 +137,7 @@ class Schedule:
                 definition=encode_definition(job),
             )
             self._keep(row, [], record)
-        elif encode_job(same_job(known, job)) != known.definition:
+        elif not is_same(known, job):
             self._keep(*changed(known, job, record, self._calendars), record)
 
     def _retry(self, run: ReadyRun, record: _Record) -> None:

@@ -23,7 +23,13 @@ from typing import Protocol
 
 from dueline.address import SUBMISSIONS, shard_of
 from dueline.calendars import Calendar
-from dueline.codec import Submission, decode_submission, encode_control_command, encode_definition, encode_job
+from dueline.codec import (
+    Submission,
+    decode_submission,
+    encode_control_command,
+    encode_definition,
+    is_definition,
+)
 from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
 from dueline.errors import DuelineError, InvalidJob
 from dueline.ids import generated_at_ms, id_of_record, is_generated
@@ -33,11 +39,11 @@ from dueline.runs import RunEvent
 from dueline.scheduling.control import (
     backfilled,
     changed,
+    is_same,
     obeyed,
     retried,
     run_now,
     runs_named,
-    same_job,
 )
 from dueline.scheduling.rows import base_ms, definition_of, first_row, row_of
 from dueline.scheduling.values import Change, JobRow, ScheduledRun
@@ -226,22 +232,21 @@ class Acceptance:
         self._read_one(record, submission, found, rehearsed)
         return rehearsed.changes if rehearsed.jobs else None
 
-    def _read_job(self, record: Received, job: Job, found: _Found, asked: Asked) -> None:
-        job_id = _id_of(record, job)
+    def _read_job(self, record: Received, submitted: Job, found: _Found, asked: Asked) -> None:
+        job_id = _id_of(record, submitted)
         assert job_id is not None
-        if job.id is None:
-            job = replace(job, id=job_id)
+        job = submitted if submitted.id is not None else replace(submitted, id=job_id)
         if self._is_elsewhere(job_id):
             asked.records.append(passed_on(record, job_id, encode_definition(job)))
             return
         known = self._find(job_id, found.jobs)
         if known is None:
-            self._accept(record, job, asked)
+            self._accept(record, submitted, job, asked)
         elif known.version > record.offset:
             pass  # it was read before its job was changed, and what it asked for is satisfied
         elif known.version == record.offset:
             self._ask(record, known, asked)  # it was stored before a crash, and is written again
-        elif encode_job(same_job(known, job)) != known.definition:
+        elif not is_same(known, job):
             row, changes = changed(known, job, record, self._calendars)
             asked.changes += changes
             asked.history += _single_run(known, record)
@@ -260,14 +265,15 @@ class Acceptance:
         else:
             asked.records += spread(record, self._shards)
 
-    def _accept(self, record: Received, job: Job, asked: Asked) -> None:
-        job_id, accepted_ms = job.id or "", record.first_stamp_ms
+    def _accept(self, record: Received, submitted: Job, job: Job, asked: Asked) -> None:
+        """A new job: as it was submitted, and with its id."""
+        job_id, accepted_ms, value = job.id or "", record.first_stamp_ms, record.value or b""
         job = job.anchored(base_ms(job_id, accepted_ms))
         if job.if_exists is not IfExists.REPLACE:  # few; to make a job is to check all its fields
             job = replace(job, if_exists=IfExists.REPLACE)
-        row = JobRow(
-            job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=encode_definition(job)
-        )
+        # Most leave nothing open, and are stored as they came.
+        definition = value if job is submitted and is_definition(value) else encode_definition(job)
+        row = JobRow(job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=definition)
         self._ask(record, row, asked, job)
 
     def _ask(self, record: Received, row: JobRow, asked: Asked, job: Job | None = None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dueline import codec
@@ -113,6 +113,16 @@ def test_a_ready_run_survives(run: ReadyRun) -> None:
 def test_a_moved_ready_run_is_the_one_with_other_times(run: ReadyRun, due_ms: int, emit_ms: int) -> None:
     moved = codec.moved_ready_run(codec.encode_ready_run(run), due_ms, emit_ms)
     assert moved == codec.encode_ready_run(replace(run, due_ms=due_ms, emit_ms=emit_ms))
+
+
+@given(st.from_type(ReadyRun))
+@example(ReadyRun.of(PLAIN, due_ms=0, emit_ms=0, version=0))
+@example(replace(ReadyRun.of(PLAIN, due_ms=0, emit_ms=0, version=0), start_by_ms=1))
+@example(replace(ReadyRun.of(PLAIN, due_ms=0, emit_ms=0, version=0), end_by_ms=1))
+def test_a_ready_run_without_limits_is_known_by_its_bytes(run: ReadyRun) -> None:
+    assume(run.start_by_ms != 0 and run.end_by_ms != 0)  # they lie behind the due time
+    limited = run.start_by_ms is not None or run.end_by_ms is not None
+    assert codec.may_expire(codec.encode_ready_run(run)) == (limited or run.progress != "")
 
 
 @given(st.from_type(RunEvent))

@@ -5,16 +5,18 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from io import BytesIO
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
+from fastavro import schemaless_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dueline.address import REJECTED, SUBMISSIONS, shard_of
 from dueline.calendars import Calendar
-from dueline.clock import to_ms
+from dueline.clock import from_ms, to_ms
 from dueline.codec import (
     SUBMISSION_LENGTH_MAX,
     decode_ready_run,
@@ -22,8 +24,11 @@ from dueline.codec import (
     encode_job,
     encode_ready_run,
     encode_retry_command,
+    job_fields,
+    long_of,
 )
 from dueline.commands import RetryCommand
+from dueline.contracts import latest
 from dueline.ids import IdGenerator, generated_at_ms, is_generated
 from dueline.job import HORIZON_MS, Job, Priority
 from dueline.policies import Retry
@@ -156,6 +161,39 @@ def test_json_and_avro_ask_for_the_same() -> None:
     job = Job(id=NAME, executor_class="command", priority=Priority.HIGH, timeout_s=9, params={"a": [1]})
     text = submission(priority="high", timeout_s=9, params={"a": [1]})
     assert asked(received(encode_job(job))) == asked(received(text))
+
+
+def test_what_leaves_nothing_open_is_stored_as_it_came() -> None:
+    job = Job(id=NAME, executor_class="command", triggers=(Once(from_ms(NOW_MS)),))
+    for written in (encode_job(job), in_another_way(job)):
+        (row,) = asked(received(written)).jobs
+        assert row.definition == written
+
+
+def test_the_same_job_encoded_in_another_way_is_the_same_job() -> None:
+    job = Job(id=NAME, executor_class="command", triggers=(Once(from_ms(NOW_MS)),))
+    for first, second in permutations([encode_job(job), in_another_way(job)]):
+        known = Memory()
+        known.store(asked(received(first)).jobs)
+        assert asked(received(second, 8), known=known) == Asked()
+
+
+def in_another_way(job: Job) -> bytes:
+    """The job with its triggers encoded as some writers of Avro encode arrays: their length in bytes goes before them."""
+    encoded = BytesIO()
+    (schema,) = (
+        field["type"] for field in latest("JobSubmission").schema["fields"] if field["name"] == "triggers"
+    )
+    schemaless_writer(encoded, schema, job_fields(job)["triggers"])
+    usual = encoded.getvalue()
+    minus_one, length = (
+        b"\x01",
+        long_of(len(usual) - 2),
+    )  # a negative number of items says that the length follows
+    other = encode_job(job).replace(usual, minus_one + length + usual[1:])
+    assert other != encode_job(job)
+    assert decode_submission(other) == job
+    return other
 
 
 def test_a_generated_id_says_when_its_job_is_due() -> None:
