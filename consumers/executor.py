@@ -98,7 +98,6 @@ class Executor:
         intake = Intake(self._settings, self.id, self, self._account, positions, self.fail)
         self._reporter = Reporter(publisher, self.id, self._epochs, intake.check)
         self._performer = Performer(
-            slots=self._settings.slots,
             pool=self._slots,
             outputs=self._outputs,
             reporter=self._reporter,
@@ -286,7 +285,7 @@ class Executor:
             started_ms=self._started_ms,
             at_ms=self._clock.now_ms(),
             slots=self._settings.slots,
-            running=self._performer.running,
+            running=self._slots.running,
             classes=self._classes,
             alive=alive,
         )

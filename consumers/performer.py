@@ -21,6 +21,7 @@ from consumers.findings import LOST_ALONE_MAX, Ended, Past
 from consumers.output_store import OutputWriter
 from consumers.positions import Positions
 from consumers.reporter import Reporter
+from consumers.slot_link import NotBegun
 from consumers.slots import Outcome, SlotPool
 from consumers.turns import Turns
 from dueline.clock import Clock
@@ -46,7 +47,6 @@ class Performer:
     def __init__(
         self,
         *,
-        slots: int,
         pool: SlotPool,
         outputs: OutputWriter,
         reporter: Reporter,
@@ -56,7 +56,7 @@ class Performer:
         clock: Clock,
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._turns = Turns(slots)
+        self._turns = Turns(lambda: pool.capacity)
         self._pool = pool
         self._outputs = outputs
         self._reporter = reporter
@@ -68,12 +68,9 @@ class Performer:
         #: With the time of their begin, by CLOCK_BOOTTIME.
         self._in_hand: dict[asyncio.Task[None], tuple[Taken, float]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        #: The shards that are being given up.
+        self._leaving: set[int] = set()
         self._bulletin = Bulletin(reporter, clock)
-
-    @property
-    def running(self) -> int:
-        """How many runs are performed right now."""
-        return self._turns.running
 
     def admit(self, taken: Taken, past: Past, *, doubtful: bool) -> None:
         """A run of a shard that is held: it waits for its turn, unless former owners have done with it.
@@ -114,6 +111,11 @@ class Performer:
     async def give_up(self, shards: Collection[int], drain_s: float) -> None:
         """Begin nothing more of these shards, let what runs finish for so long, and end the rest."""
         self._turns.drop(shards)
+        self._leaving.update(shards)
+        await self._until_ended(shards, drain_s)
+        self._leaving.difference_update(shards)
+
+    async def _until_ended(self, shards: Collection[int], drain_s: float) -> None:
         tasks = {task: taken for task, (taken, _) in self._in_hand.items() if taken.partition in shards}
         if not tasks:
             return
@@ -145,9 +147,16 @@ class Performer:
             return
         try:
             outcome = await self._perform_in_slot(_within_its_end(taken, self._clock.now_ms()))
+        except NotBegun:
+            outcome = None
         finally:
             self._turns.ended(taken)
+        if outcome is None and taken.partition not in self._leaving:
+            self._account.wait(taken)
+            self._turns.add(taken)
         self.start_runs()
+        if outcome is None:
+            return
         if outcome.state is AttemptState.INTERRUPTED:
             # Nothing is finished: its record stays uncommitted, and is read again by the shard's next owner.
             await self._reporter.ended(taken, outcome, "", None)

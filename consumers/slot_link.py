@@ -1,26 +1,38 @@
-"""The executor's end of the line to one slot: its state, and what it says."""
+"""The executor's end of the line to one slot: its state, what it has in hand, and what it says."""
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from dueline.clock import Clock
 from dueline.errors import Unavailable
 from dueline.frames import (
+    NUMBER,
+    PACKED_LENGTH_MAX,
+    PACKET_LENGTH_MAX,
     PROGRESS_INTERVAL_S,
     BrokenFrame,
     Report,
-    pack_request,
+    pack_run,
     reply_length,
     unpack_news,
     unpack_reply,
 )
-from dueline.runs import RunKey
+from dueline.runs import ReadyRun, RunKey
 from dueline.states import AttemptState
 
 #: For the guard to report a death, from the moment in which the dead process's connection breaks.
 HANG_UP_GRACE_S = 0.5
+#: Numbers of runs begin anew behind this one; far more than lie in a slot's socket.
+NUMBER_MAX = (1 << 32) - 1
+
+
+class NotBegun(Exception):
+    """A run that waited for a slot was taken back before the slot had taken it: nothing of it has run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,31 @@ class Verdict:
 
     state: AttemptState
     reason: str
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Handed:
+    """A run that was handed to a slot."""
+
+    number: int
+    key: RunKey
+    timeout_ms: int
+    #: Called with what it reports until its end: its progress, as far as that is known.
+    heard: Callable[[str], None]
+    #: How it ends: by a report, or None when the slot has died. Raises NotBegun.
+    end: asyncio.Future[Report | None]
+    #: Whether all of it lies in its packet. Only such a run can be taken back.
+    packed: bool
+    #: When it was its turn, as far as we know: by the wall clock, and by CLOCK_BOOTTIME.
+    begun_ms: int = 0
+    begun_s: float = 0.0
+    #: How far it is, as it said last; empty before.
+    progress: str = ""
+    reports: int = 0
+
+    @property
+    def deadline_s(self) -> float:
+        return self.begun_s + self.timeout_ms / 1000
 
 
 class Owner(Protocol):
@@ -40,63 +77,102 @@ class Owner(Protocol):
     def hung_up(self, slot: "SlotLink") -> None:
         """Its connection broke, and nobody has reported its death since."""
 
-    def gone(self, slot: "SlotLink") -> None:
-        """It is dead, with all that was in it."""
+    def reported(self, slot: "SlotLink", report: Report) -> Report:
+        """The run that it had has ended; how that counts."""
+
+    def gone(self, slot: "SlotLink", *, was_busy: bool) -> None:
+        """It is dead, with all that was in it, and with a run if it was busy."""
 
 
 class SlotLink(asyncio.Protocol):
     """One slot, and the connection to it."""
 
-    def __init__(self, pool: Owner, name: int) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, pool: Owner, name: int, clock: Clock) -> None:
         self.name = name
         #: The classes that it has, once it is up.
-        self.hello: asyncio.Future[tuple[str, ...]] = loop.create_future()
-        #: The run that it performs.
-        self.key: RunKey | None = None
-        #: The time that it has, and when that is up, by CLOCK_BOOTTIME.
-        self.timeout_ms, self.deadline_s = 0, 0.0
-        #: How that ends: by a report, or None when the slot has died.
-        self.end: asyncio.Future[Report | None] | None = None
-        #: How far that is, as it said last; empty before.
-        self.progress = ""
+        self.hello: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        #: The run that it performs, and behind it those that wait for it.
+        self.handed: deque[Handed] = deque()
         #: Set when it is to end; it gets no further run then.
         self.verdict: Verdict | None = None
         #: The wait status that the guard has told; None before, and for a slot that died with its guard.
         self.status: int | None = None
-        self._exited = False
+        self._exited = self._gone = False
         self._connected = False
         self._pool = pool
-        self._heard: Callable[[str], None]
-        self._began_s, self._reports = 0.0, 0
+        self._clock = clock
+        self._number = 0
+        # The slot's own end stays open here: by it a run is taken back.
+        self._runs, self._taken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._runs.setblocking(False)
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
 
     @property
     def idle(self) -> bool:
-        return self.key is None and self.verdict is None and self._connected and self.hello.done()
+        return not self.handed and self._serves
+
+    def has_room(self, depth: int) -> bool:
+        """Whether a run may wait for it behind those that it has, `depth` of them at most with that."""
+        return 0 < len(self.handed) < depth and self.handed[0].packed and self._serves
+
+    @property
+    def _serves(self) -> bool:
+        return self.verdict is None and self._connected and self.hello.done()
 
     def connect(self, channel: socket.socket) -> None:
+        with suppress(OSError):  # it is dead already, as we are about to hear
+            socket.send_fds(channel, [b"\0"], [self._taken.fileno()])
         self._connected = True
         self._connecting = asyncio.ensure_future(
             asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
         )
 
-    def begin(
-        self, key: RunKey, record: bytes, heard: Callable[[str], None]
-    ) -> "asyncio.Future[Report | None]":
-        """Hand a run over. `heard` is called with what it reports until its end: its progress, as far as that is known."""
+    def hand(self, run: ReadyRun, record: bytes, heard: Callable[[str], None]) -> Handed:
+        """Hand a run over."""
         assert self._transport is not None
-        assert self.end is None
-        loop = asyncio.get_running_loop()
-        self.key, self._heard = key, heard
-        self.progress, self._reports, self._began_s = "", 0, loop.time()
-        self.end = loop.create_future()
-        self._transport.write(pack_request(record))
-        return self.end
+        self._number = self._number % NUMBER_MAX + 1
+        handed = Handed(
+            number=self._number,
+            key=run.key,
+            timeout_ms=run.timeout_ms,
+            heard=heard,
+            end=asyncio.get_running_loop().create_future(),
+            packed=len(record) <= PACKED_LENGTH_MAX,
+        )
+        self.handed.append(handed)
+        if len(self.handed) == 1:
+            self._begin(handed)
+        packet, rest = pack_run(handed.number, record)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it is dead, as we are about to hear
+            self._runs.send(packet)
+        if rest:
+            self._transport.write(rest)
+        return handed
 
-    def release(self) -> None:
-        self.key = self.end = None
+    def take_back(self) -> None:
+        """Take back the runs that it has not taken yet; each of them raises NotBegun."""
+        if self._taken.fileno() < 0:
+            return  # it is gone, and this was done
+        by_number = {handed.number: handed for handed in self.handed}
+        while packet := self._next_packet():
+            handed = by_number.get(NUMBER.unpack_from(packet)[0])
+            if handed is None:
+                continue  # something in the slot has reported it before its time
+            self.handed.remove(handed)
+            if not handed.end.done():
+                handed.end.set_exception(NotBegun())
+
+    def _next_packet(self) -> bytes:
+        try:
+            return self._taken.recv(PACKET_LENGTH_MAX, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        """Let go of its sockets, but for the one that the event loop has."""
+        self._runs.close()
+        self._taken.close()
 
     def exited(self, status: int | None) -> None:
         """The guard says that it is dead. What it sent before may still be on its way."""
@@ -131,26 +207,40 @@ class SlotLink(asyncio.Protocol):
             else:
                 self.hello.set_result(tuple(header["classes"]))
             return
-        if self.end is None or self.end.done():
+        if not self.handed:
             raise BrokenFrame("it reports a run that it doesn't have")
         news = unpack_news(reply)
         if isinstance(news, str):
-            self._take_progress(news)
-        elif self._buffer:
+            self._take_progress(self.handed[0], news)
+            return
+        if self._buffer and len(self.handed) == 1:
             raise BrokenFrame("it sends more than one report")
-        else:
-            self.end.set_result(news)
+        handed = self.handed.popleft()
+        if self.handed:
+            self._begin(self.handed[0])
+        report = self._pool.reported(self, news)
+        if not handed.end.done():
+            handed.end.set_result(report)
 
-    def _take_progress(self, progress: str) -> None:
+    def _begin(self, handed: Handed) -> None:
+        handed.begun_ms, handed.begun_s = self._clock.now_ms(), self._clock.elapsed_s()
+
+    def _take_progress(self, handed: Handed, progress: str) -> None:
         # Counted from the begin, as any number of them may lie in the socket while our loop was busy.
-        self._reports += 1
-        if self._reports > 2 + (asyncio.get_running_loop().time() - self._began_s) / PROGRESS_INTERVAL_S:
+        handed.reports += 1
+        if handed.reports > 2 + (self._clock.elapsed_s() - handed.begun_s) / PROGRESS_INTERVAL_S:
             raise BrokenFrame("it reports progress too often")
-        self.progress = progress or self.progress
-        self._heard(self.progress)
+        handed.progress = progress or handed.progress
+        handed.heard(handed.progress)
 
     def _check_gone(self) -> None:
-        if self._exited and not self._connected:
-            if self.end is not None and not self.end.done():
-                self.end.set_result(None)
-            self._pool.gone(self)
+        if not self._exited or self._connected or self._gone:
+            return
+        self._gone = True
+        self.take_back()  # what it had not taken is not lost with it
+        was_busy = bool(self.handed)
+        while self.handed:
+            if not (end := self.handed.popleft().end).done():
+                end.set_result(None)
+        self.close()
+        self._pool.gone(self, was_busy=was_busy)

@@ -8,6 +8,9 @@
         └────────────────┴─────────┴─ ended by itself ────────────────► CRASHED
                                               each of these four: gone, replaced by a new slot
 
+Where runs are quick, as the last ones were, some wait for a slot that is busy, in its socket (`dueline.frames`): then neither
+the slot nor the executor has to be woken up for each of them. As soon as one takes longer, those that wait are taken back.
+
 An attempt has ended only when nothing of it is left: with its slot's report, which the slot sends after killing what
 the run left behind, or when the guard says that the slot is dead with all below it. Nothing else ends one, however
 long it takes, since the next attempt may start then.
@@ -27,11 +30,11 @@ from typing import Any
 from consumers.cage import Protection
 from consumers.guard import GRACE_S
 from consumers.guard_link import GuardLink
-from consumers.slot_link import SlotLink, Verdict
+from consumers.slot_link import Handed, SlotLink, Verdict
 from consumers.sweep import SWEEP_S, Sweep
 from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
-from dueline.frames import Report
+from dueline.frames import PACKED_LENGTH_MAX, Report
 from dueline.processes import signal_name
 from dueline.runs import ReadyRun, RunKey
 from dueline.states import AttemptState
@@ -42,6 +45,8 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 60.0
 #: Pause before a replacement is started again which didn't come up: doubled each time up to the maximum.
 RESTART_PAUSE_S, RESTART_PAUSE_MAX_S = 0.5, 30.0
+#: Where so many runs on end were quick, so many are handed to one slot at once.
+QUICK_RUNS, DEPTH = 100, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,9 @@ class SlotPool:
         self._names = 0
         # The last used comes first: its memory is the warmest.
         self._idle: asyncio.LifoQueue[SlotLink] = asyncio.LifoQueue()
-        self._timeouts = Sweep(SWEEP_S, self._end_overdue)
+        self._sweep = Sweep(SWEEP_S, self._look_over)
+        #: How many runs on end were quick.
+        self._quick_runs = 0
         self._failed_starts = 0
         self._leased_until_s: float | None = None
         self._leased = asyncio.Event()
@@ -83,6 +90,20 @@ class SlotPool:
     def free(self) -> int:
         """How many runs could start at once."""
         return sum(slot.idle for slot in self._slots.values())
+
+    @property
+    def running(self) -> int:
+        """How many runs are performed right now."""
+        return sum(bool(slot.handed) for slot in self._slots.values())
+
+    @property
+    def capacity(self) -> int:
+        """How many runs may be in its hands at once, those that wait for a busy slot included."""
+        return self._size * self._depth
+
+    @property
+    def _depth(self) -> int:
+        return DEPTH if self._quick_runs >= QUICK_RUNS else 1
 
     @property
     def guard_pid(self) -> int:
@@ -121,23 +142,23 @@ class SlotPool:
     async def perform(
         self, run: ReadyRun, record: bytes, heard: Callable[[str], None] = lambda progress: None
     ) -> Outcome:
-        """Perform an attempt in the next free slot. `record` is the ReadyRun's bytes. Always ends in an outcome.
+        """Perform an attempt in the next slot that has room. `record` is the ReadyRun's bytes.
 
+        Always ends in an outcome, or raises NotBegun: then nothing of it has run, and it may be asked for again.
         `heard` is called when the run reports, with its progress so far.
 
         To cancel this is to interrupt the run, but leaves nobody who knows when it has ended: use `interrupt`.
         """
-        slot = await self._take_idle()
-        started_ms, started_s = self._clock.now_ms(), self._clock.elapsed_s()
-        end = slot.begin(run.key, record, heard)
-        slot.timeout_ms, slot.deadline_s = run.timeout_ms, started_s + run.timeout_ms / 1000
-        self._timeouts.wake()
+        slot = await self._take_slot(may_wait=len(record) <= PACKED_LENGTH_MAX)
+        handed = slot.hand(run, record, heard)
+        self._sweep.wake()
         try:
-            report = await end
+            report = await handed.end
         except asyncio.CancelledError:
-            self._interrupt(slot, "the executor gave it up")
+            self.condemn(slot, AttemptState.INTERRUPTED, "the executor gave it up")
             raise
-        ended_ms = started_ms + round((self._clock.elapsed_s() - started_s) * 1000)
+        started_ms = handed.begun_ms
+        ended_ms = started_ms + round((self._clock.elapsed_s() - handed.begun_s) * 1000)
         if report is None:
             state, reason, exit_status = _how_it_died(slot)
             return Outcome(
@@ -147,41 +168,25 @@ class SlotPool:
                 exit_status=exit_status,
                 error=reason,
                 reason=reason,
-                progress=slot.progress,
+                progress=handed.progress,
             )
-        slot.release()
-        if slot.verdict is not None and slot.verdict.state is AttemptState.CANCELLED:
-            report = _cancelled(report, slot.verdict.reason)
-        if report.state is AttemptState.TIMED_OUT and slot.verdict is None:
-            # Nobody here has sent it SIGTERM, and its time is not up: it was ended from outside, as by any other signal.
-            report = replace(
-                report, state=AttemptState.CRASHED, reason="its process was sent SIGTERM by somebody else"
-            )
-            self.condemn(slot, AttemptState.CRASHED, report.reason)
-        elif slot.verdict is None:
-            self._idle.put_nowait(slot)
-        else:
-            self._guard.kill(slot.name)  # it may have been told to end in the very moment in which it had
         told = {name: getattr(report, name) for name in Report.__slots__}
         return Outcome(**told, started_ms=started_ms, ended_ms=ended_ms)
 
     def interrupt(self, key: RunKey, reason: str = "its executor had to give it up") -> bool:
         """Kill a run now. Its `perform` returns INTERRUPTED when nothing of it is left. False if it isn't running."""
-        for slot in self._slots.values():
-            if slot.key == key:
-                self._interrupt(slot, reason)
-                return True
-        return False
+        slot = self._slot_of(key)
+        if slot is not None:
+            self.condemn(slot, AttemptState.INTERRUPTED, reason)
+        return slot is not None
 
     def cancel(self, key: RunKey, reason: str) -> bool:
         """Tell a run to end. Its `perform` returns CANCELLED when nothing of it is left. False if it isn't running."""
-        slot = next((slot for slot in self._slots.values() if slot.key == key), None)
-        if slot is None:
-            return False
-        if slot.verdict is None:
+        slot = self._slot_of(key)
+        if slot is not None and slot.verdict is None:
             slot.verdict = Verdict(AttemptState.CANCELLED, reason)
             self._guard.terminate(slot.name)
-        return True
+        return slot is not None
 
     def lease(self, until_s: float | None) -> None:
         """When the kernel is to kill the guard and all slots, by CLOCK_BOOTTIME; None for never. On any thread."""
@@ -196,28 +201,53 @@ class SlotPool:
     async def close(self, drain_s: float = 0) -> None:
         """Let running runs end for `drain_s`, interrupt those that don't, and end all slots and the guard."""
         self._closing = True
-        running = [slot.end for slot in self._slots.values() if slot.end is not None]
+        running = [handed.end for slot in self._slots.values() for handed in slot.handed]
         if running and drain_s > 0:
             await asyncio.wait(running, timeout=drain_s)
         for slot in self._slots.values():
-            if slot.key is not None:
-                self._interrupt(slot, "its executor stopped")
+            if slot.handed:
+                self.condemn(slot, AttemptState.INTERRUPTED, "its executor stopped")
         if running:
             await asyncio.wait(running)
         await self._guard.close()
         for slot in list(self._slots.values()):
             slot.exited(None)
+            slot.close()
         await asyncio.to_thread(_remove, self._temporary)
 
-    async def _take_idle(self) -> SlotLink:
+    async def _take_slot(self, *, may_wait: bool) -> SlotLink:
+        """An idle slot, or one for which a run may wait."""
         while True:
+            if may_wait and self._idle.empty():
+                roomy = [slot for slot in self._slots.values() if slot.has_room(self._depth)]
+                if roomy:
+                    return min(roomy, key=lambda slot: len(slot.handed))
             slot = await self._idle.get()
             if slot.idle:
                 return slot
 
+    def _slot_of(self, key: RunKey) -> SlotLink | None:
+        """The slot that performs a run; None if none does, or that isn't known yet. A run that waits for it is taken back."""
+        for slot in self._slots.values():
+            for handed in slot.handed:
+                if handed.key == key:
+                    return slot if self._has_alone(slot, handed) else None
+        return None
+
+    def _has_alone(self, slot: SlotLink, handed: Handed) -> bool:
+        """Whether a slot has this run alone, once those that wait are taken back. If not, it has just begun or ended one."""
+        if len(slot.handed) > 1:
+            self._take_back(slot)
+        return len(slot.handed) == 1 and slot.handed[0] is handed
+
+    def _take_back(self, slot: SlotLink) -> None:
+        slot.take_back()
+        if slot.idle:
+            self._idle.put_nowait(slot)
+
     def _spawn(self) -> SlotLink:
         self._names += 1
-        slot = self._slots[self._names] = SlotLink(self, self._names)
+        slot = self._slots[self._names] = SlotLink(self, self._names, self._clock)
         slot.hello.add_done_callback(lambda hello: self._up(slot, hello))
         folder = self._folder_of(slot)
         folder.mkdir()
@@ -238,14 +268,31 @@ class SlotPool:
         if self._started:
             log.error("slot %d did not start: %s", slot.name, error)
 
-    def gone(self, slot: SlotLink) -> None:
+    def reported(self, slot: SlotLink, report: Report) -> Report:
+        """The run of a slot has ended; how that counts."""
+        if slot.verdict is not None:
+            self._guard.kill(slot.name)  # it may have been told to end in the very moment in which it had
+            if slot.verdict.state is AttemptState.CANCELLED:
+                report = _cancelled(report, slot.verdict.reason)
+        elif report.state is AttemptState.TIMED_OUT:
+            # Nobody here has sent it SIGTERM, and its time is not up: it was ended from outside, as by any other signal.
+            report = replace(
+                report, state=AttemptState.CRASHED, reason="its process was sent SIGTERM by somebody else"
+            )
+            self.condemn(slot, AttemptState.CRASHED, report.reason)
+        elif slot.idle:
+            self._idle.put_nowait(slot)
+        self._quick_runs = 0 if report.lasting else self._quick_runs + 1
+        return report
+
+    def gone(self, slot: SlotLink, *, was_busy: bool) -> None:
         """A slot is dead, with all that was in it."""
         if self._slots.pop(slot.name, None) is None:
             return
         if not slot.hello.done():
             _, reason, _ = _how_it_died(slot)
             slot.hello.set_exception(Unavailable(f"a slot ended while it started: {reason}"))
-        elif slot.key is None and slot.verdict is None and not self._closing:
+        elif not was_busy and slot.verdict is None and not self._closing:
             log.warning("slot %d had no run and died: %s", slot.name, _how_it_died(slot)[1])
         if self._closing or self.lost.done():
             return
@@ -262,6 +309,7 @@ class SlotPool:
 
     def condemn(self, slot: SlotLink, state: AttemptState, reason: str) -> None:
         """Kill a slot; its run, if it has one and doesn't report in this moment, ends like this."""
+        slot.take_back()
         slot.verdict = slot.verdict or Verdict(state, reason)
         self._guard.kill(slot.name)
 
@@ -269,19 +317,21 @@ class SlotPool:
         if slot.name in self._slots:
             self.condemn(slot, AttemptState.CRASHED, "its process closed the connection to the executor")
 
-    def _interrupt(self, slot: SlotLink, reason: str) -> None:
-        self.condemn(slot, AttemptState.INTERRUPTED, reason)
-
-    def _end_overdue(self) -> bool:
-        """Tell runs whose time is up to end. Whether any run has time left."""
+    def _look_over(self) -> bool:
+        """Tell runs whose time is up to end, and take back those that wait for one that goes on. Whether any run has time left."""
         now_s = self._clock.elapsed_s()
-        performing = [slot for slot in self._slots.values() if slot.key is not None and slot.verdict is None]
+        performing = [slot for slot in self._slots.values() if slot.handed and slot.verdict is None]
         for slot in performing:
-            if slot.deadline_s <= now_s:
-                reason = f"timed out after {slot.timeout_ms / 1000:g} s, and killed as it did not end {GRACE_S:g} s later"
+            handed = slot.handed[0]
+            if len(slot.handed) > 1 and now_s - handed.begun_s > SWEEP_S:
+                self._quick_runs = 0
+                self._take_back(slot)
+            if handed.deadline_s <= now_s and self._has_alone(slot, handed):
+                seconds = handed.timeout_ms / 1000
+                reason = f"timed out after {seconds:g} s, and killed as it did not end {GRACE_S:g} s later"
                 slot.verdict = Verdict(AttemptState.TIMED_OUT, reason)
                 self._guard.terminate(slot.name)
-        return any(slot.verdict is None for slot in performing)
+        return any(slot.handed and slot.verdict is None for slot in performing)
 
     def _on_event(self, event: dict[str, Any] | None, channel: socket.socket | None) -> None:
         if event is None:

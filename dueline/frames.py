@@ -1,9 +1,14 @@
-"""What an executor and its slots say to each other over their socket.
+"""What an executor and its slots say to each other over their sockets.
 
-    executor to slot    length, bytes of a ReadyRun as they lay in Kafka
-    slot to executor    three lengths, header (a JSON object), stdout, stderr
+    executor to slot    a packet for each run: its number, bytes of a ReadyRun as they lay in Kafka
+                        of a long one: its number alone; length and bytes come over the stream
+    slot to executor    over the stream: three lengths, header (a JSON object), stdout, stderr
 
-All lengths are 4 bytes, big-endian. A slot's first frame is its hello, without output: `{"classes": […]}`, or
+A slot performs the runs in the order of their packets. It takes the next packet when it has reported the run before, and the
+executor may take it back until then, at the slot's end of the socket: the kernel gives it to one of them. So who has the
+packet has the run.
+
+All numbers are 4 bytes, big-endian. A slot's first frame is its hello, without output: `{"classes": […]}`, or
 `{"error": "…"}` if it can't start. Each later one tells of the run: how far it is, `{"progress": "…"}`, once a second at most
 and empty as a mere sign of life, and at its end a `Report`. Slots run users' code, so nothing that they send is trusted: no
 pickle, a limit on every length and on how often, and what breaks the form ends the slot.
@@ -33,7 +38,13 @@ PROGRESS_INTERVAL_S = 1.0
 #: Most runs end alike, and say so in the same few bytes: replies that are no longer are not read anew each time.
 SHORT_LENGTH_MAX = 64
 
-REQUEST_HEAD = struct.Struct(">I")
+#: A longer ReadyRun has no room in a packet.
+PACKED_LENGTH_MAX = 16 << 10
+#: A run that takes no longer is quick: another one may wait for the same slot meanwhile.
+QUICK_S = 0.02
+
+NUMBER = struct.Struct(">I")
+PACKET_LENGTH_MAX = NUMBER.size + PACKED_LENGTH_MAX
 REPLY_HEAD = struct.Struct(">III")
 
 #: How an attempt may end by what its slot says; all other ends are found out by the executor.
@@ -63,6 +74,8 @@ class Report:
     progress: str = ""
     #: Bytes written beyond the limit and not kept.
     bytes_dropped: int = 0
+    #: Whether it took longer than `QUICK_S`.
+    lasting: bool = False
     stdout: bytes = b""
     stderr: bytes = b""
 
@@ -92,11 +105,15 @@ _DEFAULTS = {
     "retry_ms": None,
     "progress": "",
     "bytes_dropped": 0,
+    "lasting": False,
 }
 
 
-def pack_request(record: bytes) -> bytes:
-    return REQUEST_HEAD.pack(len(record)) + record
+def pack_run(number: int, record: bytes) -> tuple[bytes, bytes]:
+    """A run's packet, and what goes over the stream."""
+    if len(record) <= PACKED_LENGTH_MAX:
+        return NUMBER.pack(number) + record, b""
+    return NUMBER.pack(number), NUMBER.pack(len(record)) + record
 
 
 def pack_report(report: Report) -> bytes:
@@ -165,6 +182,7 @@ def _unpack_news(reply: bytes | bytearray) -> Report | str:
         or not all(isinstance(text, str) and _is_storable(text) for text in texts)
         or not isinstance(report.exit_status, int | None)
         or not isinstance(report.final, bool)
+        or not isinstance(report.lasting, bool)
         or not isinstance(report.retry_ms, int | None)
         or not isinstance(report.bytes_dropped, int)
         or not -(1 << 31) <= (report.exit_status or 0) < 1 << 31

@@ -1,11 +1,13 @@
 """The process that performs runs: `python -m dueline.slot --fd N [--import MODULE …]`, started by an executor's guard.
 
+The executor sends it a second socket over the first one, for what it is to perform: `dueline.frames` says what goes over which.
+
 It lives long and performs one run after the other, since a process for each run would cost more than most runs. Of
 Dueline it imports this package alone, so that nothing of the platform stands in the way of the user's modules.
 
-    hello ──► wait for a request ──► perform ──► end what the run left behind ──► report ──┐
-                        ▲              └──► its progress, meanwhile                        │
-                        └──────────────────────────────────────────────────────────────────┘
+    hello ──► take a run ──► perform ──► end what the run left behind ──► report ──┐
+                   ▲            └──► its progress, meanwhile                        │
+                   └────────────────────────────────────────────────────────────────┘
 
 SIGTERM says that the present run's time is up: `TimedOut` is raised where the run stands, or a coroutine is cancelled where it
 awaits. The guard kills what is still there 2 seconds later, and a slot in which a run timed out is not used again, since the
@@ -20,6 +22,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Coroutine, Sequence
@@ -45,8 +48,10 @@ if TYPE_CHECKING:
 class Slot:
     """Performs the runs that arrive on a socket until it is closed."""
 
-    def __init__(self, channel: socket.socket, *, alone: bool) -> None:
+    def __init__(self, channel: socket.socket, runs: socket.socket, *, alone: bool) -> None:
         self._channel = channel
+        self._runs = runs
+        self._packet = memoryview(bytearray(frames.PACKET_LENGTH_MAX))
         #: Whether this process has a PID namespace to itself.
         self._alone = alone
         self._pid = os.getpid()
@@ -60,11 +65,12 @@ class Slot:
         self._coroutine: CoroutineRun | None = None
 
     def serve(self) -> None:
-        while (record := self._receive()) is not None:
+        while (record := self._take()) is not None:
             self._channel.sendall(frames.pack_report(self.perform(record)))
 
     def perform(self, record: bytes) -> frames.Report:
         """Perform the run of a ReadyRun's bytes. Whatever it does ends in a report, or with this process."""
+        begun_s = time.monotonic()
         run = run_of(record, datetime.now(UTC))
         self._progress.begin(run)
         signal.signal(signal.SIGTERM, self._on_time_up)  # each time, as a run may have put its own in place
@@ -82,6 +88,7 @@ class Slot:
             stdout=stdout,
             stderr=stderr,
             bytes_dropped=dropped,
+            lasting=time.monotonic() - begun_s > frames.QUICK_S,
         )
 
     def _call(self, run: Run) -> Any:
@@ -115,12 +122,15 @@ class Slot:
                 return
             raise TimedOut
 
-    def _receive(self) -> bytes | None:
-        """The next request's record; None when the executor has closed the socket."""
-        head = self._channel.recv(frames.REQUEST_HEAD.size, socket.MSG_WAITALL)
-        if len(head) < frames.REQUEST_HEAD.size:
+    def _take(self) -> bytes | None:
+        """The next run's record; None when the executor has closed the socket."""
+        length = self._runs.recv_into(self._packet)
+        if length > frames.NUMBER.size:
+            return bytes(self._packet[frames.NUMBER.size : length])
+        head = self._channel.recv(frames.NUMBER.size, socket.MSG_WAITALL) if length else b""
+        if len(head) < frames.NUMBER.size:
             return None
-        (length,) = frames.REQUEST_HEAD.unpack(head)
+        (length,) = frames.NUMBER.unpack(head)
         record = self._channel.recv(length, socket.MSG_WAITALL)
         return record if len(record) == length else None
 
@@ -137,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.set_inheritable(options.fd, False)
     adopt_orphans()
     tempfile.tempdir = options.temporary
-    with socket.socket(fileno=options.fd) as channel:
+    with socket.socket(fileno=options.fd) as channel, _runs_socket(channel) as runs:
         try:
             for module in ("dueline.builtin", *options.modules):
                 _import(module)
@@ -146,10 +156,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         if options.modules:
             show_logging()
-        slot = Slot(channel, alone=options.alone)
+        slot = Slot(channel, runs, alone=options.alone)
         gc.freeze()  # what the imports made stays: no collection need look at it again
         channel.sendall(frames.pack_reply({"classes": registered()}))
         slot.serve()
+
+
+def _runs_socket(channel: socket.socket) -> socket.socket:
+    """The socket that the executor sends first of all."""
+    _, fds, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    if not fds:
+        sys.exit("the executor is gone")
+    return socket.socket(fileno=fds[0])
 
 
 def _import(module: str) -> None:

@@ -87,6 +87,18 @@ def sleep(run: Run) -> None:
     time.sleep(run.params.get("s", 100))
 
 
+@executor_class("mark")
+def mark(run: Run) -> None:
+    """Writes down that it begins; takes its time, or waits for a file to be there, and dies if it is to."""
+    with Path(run.params["file"]).open("a") as file:
+        print(run.job_id, file=file, flush=True)
+    time.sleep(run.params.get("s", 0))
+    while "until" in run.params and not Path(run.params["until"]).exists():
+        time.sleep(0.001)
+    if run.params.get("dies"):
+        os._exit(3)
+
+
 @executor_class("swallow")
 def swallow(run: Run) -> str:
     try:

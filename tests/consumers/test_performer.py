@@ -1,5 +1,6 @@
 """A run's way from its turn to its end, in a real slot: how far an attempt was is where the next one goes on."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from consumers.output_store import OutputWriter
 from consumers.performer import Performer
 from consumers.positions import Positions
 from consumers.reporter import Reporter
-from consumers.slots import SlotPool
+from consumers.slots import DEPTH, SlotPool
 from dueline.clock import SystemClock
 from dueline.codec import decode_run_event, decode_submission, encode_ready_run
 from dueline.commands import RetryCommand
@@ -25,7 +26,7 @@ from dueline.runs import ReadyRun
 from dueline.states import AttemptState
 from infra.publisher import Publisher
 from tests.consumers.fake_publisher import FakePublisher
-from tests.consumers.helpers import CLASSES, ready
+from tests.consumers.helpers import CLASSES, perform, ready
 from tests.consumers.run_events import event_bytes
 
 
@@ -33,27 +34,27 @@ class Stage:
     """A performer with all that it needs, and one slot."""
 
     def __init__(self, pool: SlotPool, outputs: Path) -> None:
+        self.pool = pool
         self.outputs = outputs
         self.publisher = FakePublisher()
         self.failures: list[BaseException] = []
         self.cancels = Cancels()
-        self._account = Account()
+        self.account = Account()
         self._performer = Performer(
-            slots=1,
             pool=pool,
             outputs=OutputWriter(outputs, "executor-1"),
             reporter=Reporter(cast(Publisher, self.publisher), "executor-1", {0: 3}, lambda: None),
-            account=self._account,
+            account=self.account,
             cancels=self.cancels,
             positions=Positions(),
             clock=SystemClock(),
             failed=self.failures.append,
         )
 
-    def perform(self, run: ReadyRun, past: Past = NOTHING) -> None:
-        taken = Taken(run=run, key=run.key, place=("ready", 0), offset=0, record=encode_ready_run(run))
-        self._account.take(taken.place, taken.offset)
-        self._account.wait(taken)
+    def perform(self, run: ReadyRun, past: Past = NOTHING, offset: int = 0) -> None:
+        taken = Taken(run=run, key=run.key, place=("ready", 0), offset=offset, record=encode_ready_run(run))
+        self.account.take(taken.place, taken.offset)
+        self.account.wait(taken)
         self._performer.admit(taken, past, doubtful=False)
         self._performer.start_runs()
 
@@ -87,3 +88,19 @@ async def test_a_repeat_goes_on_from_what_the_lost_executor_had_told(stage: Stag
     assert (began.state, began.attempt, began.progress) == (AttemptState.RUNNING, 3, "")
     assert ended.state is AttemptState.SUCCEEDED
     assert read_output(stage.outputs, ended.output).result == '{"page": 2}'
+
+
+async def test_a_run_that_is_taken_back_from_a_slot_has_another_turn(stage: Stage) -> None:
+    while stage.pool.capacity == 1:
+        await perform(stage.pool, ready("noop"))
+    stage.perform(ready("sleep", job_id="lasting", s=0.5), offset=0)
+    for number in range(1, DEPTH):
+        stage.perform(ready("noop", job_id=f"waiting-{number}"), offset=number)
+    assert stage.pool.capacity == DEPTH
+    while stage.pool.capacity == DEPTH:
+        await asyncio.sleep(0)
+    events = [decode_run_event(record.value or b"") for record in await stage.publisher.sent(DEPTH + 1)]
+    states = [(event.job_id, event.state) for event in events]
+    assert states[:2] == [("lasting", AttemptState.RUNNING), ("lasting", AttemptState.SUCCEEDED)]
+    assert sorted(states[2:]) == [(f"waiting-{number}", AttemptState.SUCCEEDED) for number in range(1, DEPTH)]
+    assert stage.account.committable == {("ready", 0): DEPTH}

@@ -22,7 +22,7 @@ SUSPICIOUS = suspicious()
 
 
 def test_as_many_begin_as_there_are_slots() -> None:
-    turns = Turns(2)
+    turns = Turns(lambda: 2)
     for index in range(3):
         turns.add(taken(f"job-{index}"))
     first, second = turns.next(0), turns.next(0)
@@ -35,7 +35,7 @@ def test_as_many_begin_as_there_are_slots() -> None:
 
 
 def test_a_suspect_waits_for_all_slots_and_has_them_all() -> None:
-    turns = Turns(2)
+    turns = Turns(lambda: 2)
     for job, past in (("first", Past()), ("suspect", SUSPICIOUS), ("last", Past())):
         turns.add(taken(job, past=past))
     first = turns.next(0)
@@ -53,7 +53,7 @@ def test_a_suspect_waits_for_all_slots_and_has_them_all() -> None:
 
 
 def test_a_suspect_whose_shard_is_given_up_holds_nobody_up() -> None:
-    turns = Turns(2)
+    turns = Turns(lambda: 2)
     first, suspect = taken("first"), taken("suspect", shard=1, past=SUSPICIOUS)
     turns.add(first)
     assert turns.next(0) is first
@@ -77,7 +77,7 @@ def test_a_suspect_whose_shard_is_given_up_holds_nobody_up() -> None:
     ),
 )
 def test_nobody_is_beside_a_suspect_and_nobody_is_forgotten(slots: int, steps: list[tuple[str, int]]) -> None:
-    turns, waiting, running = Turns(slots), list[Taken](), list[Taken]()
+    turns, waiting, running = Turns(lambda: slots), list[Taken](), list[Taken]()
     for number, (step, index) in enumerate(steps):
         if step in ("ordinary", "suspect"):
             past = SUSPICIOUS if step == "suspect" else Past()

@@ -1,0 +1,192 @@
+"""Runs that wait for a slot which is busy: each is performed, or comes back and was not begun; none is both, whatever happens."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from consumers.slot_link import NotBegun
+from consumers.slots import DEPTH, QUICK_RUNS, Outcome, SlotPool
+from dueline.frames import PACKED_LENGTH_MAX
+from dueline.runs import RunKey
+from dueline.states import AttemptState
+from tests.consumers.helpers import CLASSES, perform, ready
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CANCELLED, CRASHED = AttemptState.CANCELLED, AttemptState.CRASHED
+INTERRUPTED, SUCCEEDED, TIMED_OUT = AttemptState.INTERRUPTED, AttemptState.SUCCEEDED, AttemptState.TIMED_OUT
+Work = asyncio.Task[Outcome]
+
+
+class Stage:
+    """A pool of two slots, and what its runs have written down."""
+
+    def __init__(self, pool: SlotPool, file: Path) -> None:
+        self.pool = pool
+        self.file = file
+
+    async def seen_to_be_quick(self) -> None:
+        """Have the pool see so many quick runs that it lets others wait for them."""
+        while self.pool.capacity == 2:
+            await perform(self.pool, ready("noop"))
+        assert self.pool.capacity == 2 * DEPTH
+
+    async def begin(self, *job_ids: str, **params: Any) -> list[Work]:
+        """Hand runs over, each of a job of this id."""
+        timeout_s = params.pop("timeout_s", 60)
+        works = []
+        for job_id in job_ids:
+            run = ready("mark", job_id=job_id, timeout_s=timeout_s, file=str(self.file), **params)
+            works.append(asyncio.ensure_future(perform(self.pool, run)))
+        await asyncio.sleep(0)
+        return works
+
+    def begun(self) -> Counter[str]:
+        return Counter(self.file.read_text().split())
+
+    async def until_begun(self, *job_ids: str) -> None:
+        while not self.begun().keys() >= set(job_ids):
+            await asyncio.sleep(0.001)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def pool() -> AsyncIterator[SlotPool]:
+    pool = SlotPool(2, [CLASSES])
+    await pool.start()
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(pool: SlotPool, tmp_path: Path) -> Stage:
+    file = tmp_path / "begun"
+    file.touch()
+    stage = Stage(pool, file)
+    await stage.seen_to_be_quick()
+    while pool.free < 2:  # one may still take the place of one that died
+        await asyncio.sleep(0.001)
+    return stage
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken back for the time alone that the run before it takes."""
+    monkeypatch.setattr("consumers.slots.SWEEP_S", 60.0)
+
+
+def key(job_id: str) -> RunKey:
+    return ready("mark", job_id=job_id).key
+
+
+def names(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+async def states(works: list[Work]) -> list[AttemptState | None]:
+    """How each ended; None where it was not begun."""
+    ends = await asyncio.gather(*works, return_exceptions=True)
+    assert all(isinstance(end, Outcome | NotBegun) for end in ends), ends
+    return [end.state if isinstance(end, Outcome) else None for end in ends]
+
+
+async def test_quick_runs_wait_for_busy_slots_and_are_performed(stage: Stage) -> None:
+    jobs = names("quick", 2 * DEPTH)
+    works = await stage.begin(*jobs)
+    assert stage.pool.running == 2
+    assert await states(works) == [SUCCEEDED] * len(jobs)
+    assert stage.begun() == Counter(jobs)
+
+
+async def test_runs_are_taken_back_from_behind_one_that_takes_long(stage: Stage) -> None:
+    long = await stage.begin("long-0", "long-1", s=60)
+    await stage.until_begun("long-0", "long-1")
+    behind = await stage.begin(*names("behind", 4))
+    assert await states(behind) == [None] * 4
+    assert stage.pool.capacity == 2, "nothing more is to wait"
+    for job_id in ("long-0", "long-1"):
+        assert stage.pool.interrupt(key(job_id))
+    assert await states(long) == [INTERRUPTED] * 2
+    assert stage.begun() == Counter(["long-0", "long-1"])
+
+
+async def test_one_lasting_run_ends_the_waiting_until_many_were_quick(stage: Stage) -> None:
+    assert await states(await stage.begin("lasting", s=0.03)) == [SUCCEEDED]
+    for _ in range(QUICK_RUNS - 1):
+        await perform(stage.pool, ready("noop"))
+        assert stage.pool.capacity == 2
+    await perform(stage.pool, ready("noop"))
+    assert stage.pool.capacity == 2 * DEPTH
+
+
+async def test_a_slot_that_dies_takes_no_waiting_run_with_it(
+    stage: Stage, tmp_path: Path, patience: None
+) -> None:
+    now = tmp_path / "now"
+    dying = await stage.begin("dying-0", "dying-1", until=str(now), dies=True)
+    await stage.until_begun("dying-0", "dying-1")
+    waiting = names("waiting", 4)
+    behind = await stage.begin(*waiting)
+    now.touch()
+    assert await states(dying) == [CRASHED] * 2
+    assert await states(behind) == [None] * 4
+    assert not stage.begun().keys() & set(waiting)
+
+
+async def test_to_cancel_a_run_cancels_no_other(stage: Stage) -> None:
+    performed = await stage.begin("performed-0", "performed-1", s=60)
+    await stage.until_begun("performed-0", "performed-1")
+    behind = await stage.begin("waiting-0", "waiting-1")
+    assert not stage.pool.cancel(key("waiting-0"), "no more"), "it was taken back, and is not performed"
+    assert await states(behind[:1]) == [None]
+    assert stage.pool.cancel(key("performed-1"), "no more")
+    assert await states(performed[1:]) == [CANCELLED]
+    assert await states(behind[1:]) == [None]
+    assert stage.pool.interrupt(key("performed-0"))
+    assert await states(performed) == [INTERRUPTED, CANCELLED]
+
+
+async def test_a_timeout_ends_the_run_that_is_performed_alone(stage: Stage, patience: None) -> None:
+    performed = await stage.begin("performed-0", "performed-1", s=60, timeout_s=2)
+    await stage.until_begun("performed-0", "performed-1")
+    behind = await stage.begin("waiting-0", "waiting-1", timeout_s=2)
+    assert await states(performed) == [TIMED_OUT] * 2
+    assert await states(behind) == [None] * 2
+
+
+async def test_a_long_record_waits_for_an_idle_slot_and_has_it_alone(stage: Stage) -> None:
+    long = {"text": "x" * PACKED_LENGTH_MAX}
+    first, second, *others = await stage.begin("long-0", "long-1", "long-2", "long-3", **long)
+    short = await stage.begin("short-0")
+    assert await states([first, second, *others]) == [SUCCEEDED] * 4
+    assert await states(short) == [SUCCEEDED]
+    assert stage.begun() == Counter([*names("long", 4), "short-0"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_run_is_begun_that_comes_back_and_none_twice(stage: Stage, seed: int) -> None:
+    choose = random.Random(seed)
+    works: dict[str, list[Work]] = {}
+    for number in range(300):
+        job_id = f"job-{number}"
+        fate = choose.random()
+        params = {"s": 0.0 if fate < 0.9 else choose.random() / 10, "dies": 0.9 < fate < 0.93}
+        works[job_id] = await stage.begin(job_id, **params)
+        if number % 100 == 99:
+            await asyncio.gather(*(work for each in works.values() for work in each), return_exceptions=True)
+            await stage.seen_to_be_quick()
+        if choose.random() < 0.05:
+            stage.pool.cancel(key(choose.choice(list(works))), "by chance")
+        while len([work for each in works.values() for work in each if not work.done()]) >= 2 * DEPTH:
+            await asyncio.sleep(0)
+    ends = {job_id: (await states(each))[0] for job_id, each in works.items()}
+    begun = stage.begun()
+    assert {job_id for job_id, state in ends.items() if state is None}.isdisjoint(begun)
+    assert set(begun.values()) == {1}
+    assert {job_id for job_id, state in ends.items() if state is SUCCEEDED} <= begun.keys()
+    assert {SUCCEEDED, CRASHED, None} <= set(ends.values())
