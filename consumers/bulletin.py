@@ -29,7 +29,7 @@ class Bulletin:
         self._progress = Sweep(progress_told_s, self._tell_progress)
 
     def begin(self, taken: Taken, started_ms: int) -> Callable[[str], None]:
-        """A run is performed from now on. What is returned is to be called with what it reports until its end."""
+        """A run is in the slots' hands from now on. What is returned is to be called with what it reports until its end."""
         if not taken.announced:
             self._untold[taken.run.key] = taken, started_ms, self._clock.elapsed_s() + STARTED_AFTER_S
             self._starts.wake()

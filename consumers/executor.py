@@ -219,7 +219,10 @@ class Executor:
     async def _delete_outputs(self) -> None:
         while (days := self._settings.keep_outputs_days) is not None:
             before_ms = self._clock.now_ms() - round(days * DAY_MS)
-            await asyncio.to_thread(delete_outputs, self._outputs.root, before_ms)
+            try:
+                await asyncio.to_thread(delete_outputs, self._outputs.root, before_ms)
+            except OSError as error:
+                log.warning("old outputs not deleted: %s", error, extra={"action": "delete_failed"})
             await asyncio.sleep(OUTPUTS_INTERVAL_S)
 
     def _take_one(self, message: Message, now_ms: int) -> None:

@@ -192,8 +192,9 @@ def delete_outputs(root: Path, before_ms: int) -> None:
         for hour in day.glob("??"):
             if PurePosixPath(day.name, hour.name) < kept:
                 shutil.rmtree(hour, ignore_errors=True)  # another executor may be at it, too
-        with suppress(OSError):
-            day.rmdir()  # unless there is something in it
+        if day.name < kept.parts[0]:  # in the others somebody may be about to write
+            with suppress(OSError):
+                day.rmdir()  # unless there is something in it
 
 
 def _folder_of(ms: int) -> PurePosixPath:

@@ -32,7 +32,7 @@ from dueline.states import AttemptState
 
 log = logging.getLogger(__name__)
 
-#: A run that was told to end before it had a slot is told again: it gets one when another slot is up.
+#: A run that was told to end before it had a slot is told again: it gets one when another slot is up, or idle.
 INTERRUPT_AGAIN_S = 0.1
 #: A run that is not over so long after its timeout hangs in us: in a slot that doesn't come up, or in the output store.
 STUCK_AFTER_S = 120.0
@@ -176,7 +176,8 @@ class Performer:
             await self._reporter.starting(taken, started_ms)
         heard = self._bulletin.begin(taken, started_ms)
         try:
-            return await self._pool.perform(taken.run, taken.record, heard)
+            # What has been announced is not taken back: whoever takes the shard over would think it lost.
+            return await self._pool.perform(taken.run, taken.record, heard, shares=not taken.announced)
         finally:
             self._bulletin.end(taken)
 

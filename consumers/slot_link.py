@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from consumers.sweep import SWEEP_S
 from dueline.clock import Clock
 from dueline.errors import Unavailable
 from dueline.frames import (
     NUMBER,
-    PACKED_LENGTH_MAX,
     PACKET_LENGTH_MAX,
     PROGRESS_INTERVAL_S,
     BrokenFrame,
@@ -54,8 +54,10 @@ class Handed:
     heard: Callable[[str], None]
     #: How it ends: by a report, or None when the slot has died. Raises NotBegun.
     end: asyncio.Future[Report | None]
-    #: Whether all of it lies in its packet. Only such a run can be taken back.
-    packed: bool
+    #: Whether it may wait for others in its slot, and others for it. Else it is not taken back.
+    shares: bool
+    #: When it was handed over, by CLOCK_BOOTTIME.
+    handed_s: float
     #: When it was its turn, as far as we know: by the wall clock, and by CLOCK_BOOTTIME.
     begun_ms: int = 0
     begun_s: float = 0.0
@@ -114,7 +116,10 @@ class SlotLink(asyncio.Protocol):
 
     def has_room(self, depth: int) -> bool:
         """Whether a run may wait for it behind those that it has, `depth` of them at most with that."""
-        return 0 < len(self.handed) < depth and self.handed[0].packed and self._serves
+        if not (0 < len(self.handed) < depth and self._serves):
+            return False
+        first = self.handed[0]
+        return first.shares and self._clock.elapsed_s() - first.begun_s < SWEEP_S
 
     @property
     def _serves(self) -> bool:
@@ -128,7 +133,7 @@ class SlotLink(asyncio.Protocol):
             asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
         )
 
-    def hand(self, run: ReadyRun, record: bytes, heard: Callable[[str], None]) -> Handed:
+    def hand(self, run: ReadyRun, record: bytes, heard: Callable[[str], None], *, shares: bool) -> Handed:
         """Hand a run over."""
         assert self._transport is not None
         self._number = self._number % NUMBER_MAX + 1
@@ -138,7 +143,8 @@ class SlotLink(asyncio.Protocol):
             timeout_ms=run.timeout_ms,
             heard=heard,
             end=asyncio.get_running_loop().create_future(),
-            packed=len(record) <= PACKED_LENGTH_MAX,
+            shares=shares,
+            handed_s=self._clock.elapsed_s(),
         )
         self.handed.append(handed)
         if len(self.handed) == 1:
@@ -157,8 +163,8 @@ class SlotLink(asyncio.Protocol):
         by_number = {handed.number: handed for handed in self.handed}
         while packet := self._next_packet():
             handed = by_number.get(NUMBER.unpack_from(packet)[0])
-            if handed is None:
-                continue  # something in the slot has reported it before its time
+            if handed is None or not handed.shares:
+                continue  # something in the slot has reported it before its time, or it ends with its slot
             self.handed.remove(handed)
             if not handed.end.done():
                 handed.end.set_exception(NotBegun())
@@ -226,9 +232,9 @@ class SlotLink(asyncio.Protocol):
         handed.begun_ms, handed.begun_s = self._clock.now_ms(), self._clock.elapsed_s()
 
     def _take_progress(self, handed: Handed, progress: str) -> None:
-        # Counted from the begin, as any number of them may lie in the socket while our loop was busy.
+        # Counted from the time at which it can have begun, as any number may lie in the socket while our loop was busy.
         handed.reports += 1
-        if handed.reports > 2 + (self._clock.elapsed_s() - handed.begun_s) / PROGRESS_INTERVAL_S:
+        if handed.reports > 2 + (self._clock.elapsed_s() - handed.handed_s) / PROGRESS_INTERVAL_S:
             raise BrokenFrame("it reports progress too often")
         handed.progress = progress or handed.progress
         handed.heard(handed.progress)

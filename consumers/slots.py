@@ -30,7 +30,7 @@ from typing import Any
 from consumers.cage import Protection
 from consumers.guard import GRACE_S
 from consumers.guard_link import GuardLink
-from consumers.slot_link import Handed, SlotLink, Verdict
+from consumers.slot_link import Handed, NotBegun, SlotLink, Verdict
 from consumers.sweep import SWEEP_S, Sweep
 from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
@@ -80,6 +80,8 @@ class SlotPool:
         self._sweep = Sweep(SWEEP_S, self._look_over)
         #: How many runs on end were quick.
         self._quick_runs = 0
+        #: How many runs wait for a slot to be idle.
+        self._waiting = 0
         self._failed_starts = 0
         self._leased_until_s: float | None = None
         self._leased = asyncio.Event()
@@ -103,7 +105,7 @@ class SlotPool:
 
     @property
     def _depth(self) -> int:
-        return DEPTH if self._quick_runs >= QUICK_RUNS else 1
+        return DEPTH if self._quick_runs >= QUICK_RUNS and not self._waiting else 1
 
     @property
     def guard_pid(self) -> int:
@@ -140,17 +142,24 @@ class SlotPool:
         return hellos[0] if hellos else ()
 
     async def perform(
-        self, run: ReadyRun, record: bytes, heard: Callable[[str], None] = lambda progress: None
+        self,
+        run: ReadyRun,
+        record: bytes,
+        heard: Callable[[str], None] = lambda progress: None,
+        *,
+        shares: bool = True,
     ) -> Outcome:
         """Perform an attempt in the next slot that has room. `record` is the ReadyRun's bytes.
 
         Always ends in an outcome, or raises NotBegun: then nothing of it has run, and it may be asked for again.
-        `heard` is called when the run reports, with its progress so far.
+        `heard` is called when the run reports, with its progress so far. Unless it `shares` its slot, it waits for one that is
+        idle, and nothing waits behind it.
 
         To cancel this is to interrupt the run, but leaves nobody who knows when it has ended: use `interrupt`.
         """
-        slot = await self._take_slot(may_wait=len(record) <= PACKED_LENGTH_MAX)
-        handed = slot.hand(run, record, heard)
+        shares = shares and len(record) <= PACKED_LENGTH_MAX
+        slot = await self._take_slot(shares=shares)
+        handed = slot.hand(run, record, heard, shares=shares)
         self._sweep.wake()
         try:
             report = await handed.end
@@ -215,14 +224,22 @@ class SlotPool:
             slot.close()
         await asyncio.to_thread(_remove, self._temporary)
 
-    async def _take_slot(self, *, may_wait: bool) -> SlotLink:
-        """An idle slot, or one for which a run may wait."""
+    async def _take_slot(self, *, shares: bool) -> SlotLink:
+        """An idle slot, or one in which the run may wait for others."""
         while True:
-            if may_wait and self._idle.empty():
+            if self._idle.empty() and self._depth > 1:
                 roomy = [slot for slot in self._slots.values() if slot.has_room(self._depth)]
-                if roomy:
+                if shares and roomy:
                     return min(roomy, key=lambda slot: len(slot.handed))
-            slot = await self._idle.get()
+                # More were begun than find room: a slot is missing, or has one that takes long or is not to share. Those
+                # that wait here are out of reach, so they are no more than there are slots.
+                self._quick_runs = 0
+                raise NotBegun
+            self._waiting += 1
+            try:
+                slot = await self._idle.get()
+            finally:
+                self._waiting -= 1
             if slot.idle:
                 return slot
 

@@ -65,7 +65,8 @@ class Slot:
         self._coroutine: CoroutineRun | None = None
 
     def serve(self) -> None:
-        while (record := self._take()) is not None:
+        # A slot that was told to end takes no other run: it would be told so too.
+        while not self._time_is_up and (record := self._take()) is not None:
             self._channel.sendall(frames.pack_report(self.perform(record)))
 
     def perform(self, record: bytes) -> frames.Report:

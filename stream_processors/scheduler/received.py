@@ -144,7 +144,7 @@ def rejected(record: Received, reason: str) -> Record:
         len(value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
     )
     if value is not None and length > RECORD_LENGTH_MAX - HEADERS_LENGTH_MAX:
-        # It cannot be passed on whole: its hash and its source tell what is missing.
+        # It cannot be passed on whole: its hash tells what is missing, and as long as that is kept its source.
         marks.append((CUT, f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}".encode()))
         value = value[:SUBMISSION_LENGTH_MAX]
     return Record(REJECTED, record.key, value, headers=record.headers + tuple(marks))

@@ -89,7 +89,7 @@ def sleep(run: Run) -> None:
 
 @executor_class("mark")
 def mark(run: Run) -> None:
-    """Writes down that it begins; takes its time, or waits for a file to be there, and dies if it is to."""
+    """Writes down that it begins; takes its time, or waits for a file to be there, and dies or is sent a SIGTERM if it is to."""
     with Path(run.params["file"]).open("a") as file:
         print(run.job_id, file=file, flush=True)
     time.sleep(run.params.get("s", 0))
@@ -97,6 +97,8 @@ def mark(run: Run) -> None:
         time.sleep(0.001)
     if run.params.get("dies"):
         os._exit(3)
+    if run.params.get("terminated"):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @executor_class("swallow")

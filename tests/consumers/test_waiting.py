@@ -12,6 +12,8 @@ import pytest_asyncio
 
 from consumers.slot_link import NotBegun
 from consumers.slots import DEPTH, QUICK_RUNS, Outcome, SlotPool
+from consumers.sweep import SWEEP_S
+from dueline.codec import encode_ready_run
 from dueline.frames import PACKED_LENGTH_MAX
 from dueline.runs import RunKey
 from dueline.states import AttemptState
@@ -39,11 +41,12 @@ class Stage:
 
     async def begin(self, *job_ids: str, **params: Any) -> list[Work]:
         """Hand runs over, each of a job of this id."""
-        timeout_s = params.pop("timeout_s", 60)
+        timeout_s, shares = params.pop("timeout_s", 60), params.pop("shares", True)
         works = []
         for job_id in job_ids:
             run = ready("mark", job_id=job_id, timeout_s=timeout_s, file=str(self.file), **params)
-            works.append(asyncio.ensure_future(perform(self.pool, run)))
+            performed = self.pool.perform(run, encode_ready_run(run), shares=shares)
+            works.append(asyncio.create_task(performed))
         await asyncio.sleep(0)
         return works
 
@@ -78,6 +81,7 @@ async def stage(pool: SlotPool, tmp_path: Path) -> Stage:
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is taken back for the time alone that the run before it takes."""
     monkeypatch.setattr("consumers.slots.SWEEP_S", 60.0)
+    monkeypatch.setattr("consumers.slot_link.SWEEP_S", 60.0)
 
 
 def key(job_id: str) -> RunKey:
@@ -159,13 +163,48 @@ async def test_a_timeout_ends_the_run_that_is_performed_alone(stage: Stage, pati
     assert await states(behind) == [None] * 2
 
 
-async def test_a_long_record_waits_for_an_idle_slot_and_has_it_alone(stage: Stage) -> None:
+async def test_a_sigterm_from_outside_is_meant_for_one_run(
+    stage: Stage, tmp_path: Path, patience: None
+) -> None:
+    now = tmp_path / "now"
+    hit = await stage.begin("hit-0", "hit-1", until=str(now), terminated=True)
+    await stage.until_begun("hit-0", "hit-1")
+    behind = await stage.begin(*names("behind", 4))
+    now.touch()
+    assert await states(hit) == [CRASHED] * 2
+    assert await states(behind) == [None] * 4
+
+
+async def test_a_long_record_has_an_idle_slot_alone_or_comes_back(stage: Stage, patience: None) -> None:
     long = {"text": "x" * PACKED_LENGTH_MAX}
-    first, second, *others = await stage.begin("long-0", "long-1", "long-2", "long-3", **long)
-    short = await stage.begin("short-0")
-    assert await states([first, second, *others]) == [SUCCEEDED] * 4
-    assert await states(short) == [SUCCEEDED]
-    assert stage.begun() == Counter([*names("long", 4), "short-0"])
+    works = await stage.begin(*names("long", 3), **long)
+    assert stage.pool.capacity == 2, "else more would wait out of reach"
+    works += await stage.begin("short")
+    assert await states(works) == [SUCCEEDED, SUCCEEDED, None, SUCCEEDED]
+    assert stage.begun() == Counter(["long-0", "long-1", "short"])
+
+
+async def test_a_run_that_does_not_share_has_an_idle_slot_alone_or_comes_back(
+    stage: Stage, tmp_path: Path, patience: None
+) -> None:
+    now = tmp_path / "now"
+    works = await stage.begin(*names("alone", 3), shares=False, until=str(now))
+    await stage.until_begun("alone-0", "alone-1")
+    works += await stage.begin("other")
+    now.touch()
+    assert await states(works) == [SUCCEEDED, SUCCEEDED, None, SUCCEEDED]
+
+
+async def test_nothing_waits_behind_a_run_that_goes_on_for_long(stage: Stage, tmp_path: Path) -> None:
+    now = tmp_path / "now"
+    works = await stage.begin("long-0", "long-1", until=str(now))
+    await stage.until_begun("long-0", "long-1")
+    await asyncio.sleep(2 * SWEEP_S)  # so long the sweep would take to find out
+    assert stage.pool.capacity > 2
+    works += await stage.begin("next")
+    assert stage.pool.capacity == 2
+    now.touch()
+    assert await states(works) == [SUCCEEDED, SUCCEEDED, None]
 
 
 @pytest.mark.parametrize("seed", range(3))
