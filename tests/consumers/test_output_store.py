@@ -190,4 +190,7 @@ async def test_outputs_of_hours_that_are_over_are_deleted(
     with pytest.raises(NotFound):
         read_output(tmp_path, addresses[0])
     delete_outputs(tmp_path, hour_begins_ms)
+    left = sorted(each.name for each in tmp_path.rglob("*"))
+    assert left == ["2023-11-14", "2023-11-15", "notes"], "an hour may begin in the present day"
+    delete_outputs(tmp_path, hour_begins_ms + 24 * HOUR_MS)
     assert sorted(each.name for each in tmp_path.rglob("*")) == ["2023-11-14", "notes"]
