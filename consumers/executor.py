@@ -38,7 +38,7 @@ from dueline.errors import InvalidJob, Unavailable, UndecodableRecord
 from dueline.ids import process_id
 from dueline.runs import Heartbeat
 from infra.garbage import settle_memory
-from infra.kafka import producer_config
+from infra.kafka import DAY_MS, producer_config
 from infra.publisher import Publisher, Record
 from infra.settings import Settings
 from infra.watchdog import EXIT_STATUS, end_within, watch
@@ -54,7 +54,6 @@ STOP_LIMIT_S = 15.0
 MESSAGE_TIMEOUT_MS = 2_500
 MARK_INTERVAL_S = 1.0
 OUTPUTS_INTERVAL_S = 600.0
-DAY_MS = 24 * 3600 * 1000
 
 
 class Executor:

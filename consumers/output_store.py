@@ -119,16 +119,17 @@ class OutputWriter:
 
     def _container(self) -> "_Container":
         """The shared file of this hour."""
-        if self._shared is None or self._shared.path.parent != _folder_of(self._clock.now_ms()):
+        if self._shared is None or self._shared.path.parent != self._folder():
             self._abandon()
             self._shared = self._new_container()
         return self._shared
 
     def _new_container(self) -> "_Container":
         self._files += 1
-        return _Container(
-            self.root, _folder_of(self._clock.now_ms()) / f"{self._executor_id}-{self._files}.avro"
-        )
+        return _Container(self.root, self._folder() / f"{self._executor_id}-{self._files}.avro")
+
+    def _folder(self) -> PurePosixPath:
+        return _folder_of(self._clock.now_ms())
 
     def _abandon(self) -> None:
         if self._shared is not None:

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from dueline.address import CONTROL, READY, RUNS, SUBMISSIONS
 from dueline.clock import Clock
 from dueline.job import Priority
-from infra.kafka import Group
+from infra.kafka import DAY_MS, Group
 from infra.ownership import Ownership
 from infra.settings import Settings
 from infra.store import ShardRow
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 INTERVAL_MIN_S, INTERVAL_MAX_S = 1.0, 600.0
 REQUEST_TIMEOUT_S = 10.0
 _HIGH = READY[Priority.HIGH]
-_DAY_S = 24 * 3600.0
 
 Place = tuple[str, int]
 #: What each group has committed, with its metadata; nothing of a partition of which it has committed nothing.
@@ -46,14 +45,14 @@ class Trimming:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._clock = clock
         self._admin = AdminClient({"bootstrap.servers": settings.kafka})
-        kept_s = dict.fromkeys((SUBMISSIONS, *READY.values(), CONTROL), settings.keep_days * _DAY_S)
-        self._kept_s = kept_s | {RUNS: settings.keep_runs_days * _DAY_S}
+        kept_ms = dict.fromkeys((SUBMISSIONS, *READY.values(), CONTROL), round(settings.keep_days * DAY_MS))
+        self._kept_ms = kept_ms | {RUNS: round(settings.keep_runs_days * DAY_MS)}
         #: The offset up to which each partition has been trimmed by us.
         self._trimmed: dict[Place, int] = {}
 
     async def keep_trimmed(self, stored: Callable[[], Sequence[ShardRow]]) -> None:
         """Trim again and again, for ever. `stored`: the rows of the shards, as they are stored."""
-        shortest_s = min(self._kept_s.values())
+        shortest_s = min(self._kept_ms.values()) / 1000
         while True:
             await asyncio.sleep(max(INTERVAL_MIN_S, min(INTERVAL_MAX_S, shortest_s / 100)))
             if not (rows := stored()):
@@ -66,9 +65,8 @@ class Trimming:
     def trim(self, rows: Sequence[ShardRow], now_ms: int) -> None:
         """Trim the partitions of these shards once. Blocking. Raises KafkaException where Kafka does not answer."""
         needed = needed_from(rows, self._committed([row.shard for row in rows]))
-        wanted = {place: offset for place, offset in needed.items() if offset > self._trimmed.get(place, 0)}
-        kept = self._first_since(wanted, now_ms)
-        bounds = {place: min(offset, kept.get(place, offset)) for place, offset in wanted.items()}
+        kept = self._first_since(needed, now_ms)
+        bounds = {place: min(offset, kept.get(place, offset)) for place, offset in needed.items()}
         bounds = {place: bound for place, bound in bounds.items() if bound > self._trimmed.get(place, 0)}
         if not bounds:
             return
@@ -100,7 +98,7 @@ class Trimming:
         """The offset of the first record of each partition that is to be kept for its age; nothing where none is."""
 
         def since(topic: str) -> Any:
-            return OffsetSpec.for_timestamp(now_ms - round(self._kept_s[topic] * 1000))
+            return OffsetSpec.for_timestamp(now_ms - self._kept_ms[topic])
 
         asked = {TopicPartition(*place): since(place[0]) for place in places}
         if not asked:

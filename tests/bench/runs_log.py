@@ -27,7 +27,7 @@ from dueline.errors import Unavailable
 from dueline.job import Priority
 from dueline.runs import RunEvent
 from dueline.states import AttemptState
-from infra.kafka import reader_config
+from infra.kafka import Group, reader_config
 from infra.log_reader import read_to_end
 from infra.settings import Settings
 from tests.bench.meter import now_s
@@ -41,8 +41,6 @@ POLL_S = 0.05
 LOOK_S = 0.02
 #: Between two questions for what is accepted, which schedulers commit once a second.
 ACCEPTED_POLL_S = 0.25
-#: The group of the schedulers.
-SCHEDULERS = "dueline.scheduler"
 #: Without any progress for so long a round has failed: the longest take-over and restart fit into it.
 STALL_S = 120.0
 
@@ -181,7 +179,7 @@ class RunsLog:
 
     def _committed(self, partitions: Iterable[int]) -> Ends:
         places = [TopicPartition(SUBMISSIONS, partition) for partition in partitions]
-        asked = ConsumerGroupTopicPartitions(SCHEDULERS, places)
+        asked = ConsumerGroupTopicPartitions(Group.SCHEDULERS.value, places)
         (answer,) = self._admin.list_consumer_group_offsets([asked]).values()
         found = answer.result().topic_partitions
         return {place.partition: place.offset for place in found if place.offset > 0}

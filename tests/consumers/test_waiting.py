@@ -32,6 +32,7 @@ class Stage:
     def __init__(self, pool: SlotPool, file: Path) -> None:
         self.pool = pool
         self.file = file
+        self._gate = file.with_name("gate")
 
     async def seen_to_be_quick(self) -> None:
         """Have the pool see so many quick runs that it lets others wait for them."""
@@ -49,6 +50,15 @@ class Stage:
             works.append(asyncio.create_task(performed))
         await asyncio.sleep(0)
         return works
+
+    async def hold(self, *job_ids: str, **params: Any) -> list[Work]:
+        """Hand runs over that go on until `let_go`; they have begun when this returns."""
+        works = await self.begin(*job_ids, until=str(self._gate), **params)
+        await self.until_begun(*job_ids)
+        return works
+
+    def let_go(self) -> None:
+        self._gate.touch()
 
     def begun(self) -> Counter[str]:
         return Counter(self.file.read_text().split())
@@ -128,15 +138,11 @@ async def test_one_lasting_run_ends_the_waiting_until_many_were_quick(stage: Sta
     assert stage.pool.capacity == 2 * DEPTH
 
 
-async def test_a_slot_that_dies_takes_no_waiting_run_with_it(
-    stage: Stage, tmp_path: Path, patience: None
-) -> None:
-    now = tmp_path / "now"
-    dying = await stage.begin("dying-0", "dying-1", until=str(now), dies=True)
-    await stage.until_begun("dying-0", "dying-1")
+async def test_a_slot_that_dies_takes_no_waiting_run_with_it(stage: Stage, patience: None) -> None:
+    dying = await stage.hold("dying-0", "dying-1", dies=True)
     waiting = names("waiting", 4)
     behind = await stage.begin(*waiting)
-    now.touch()
+    stage.let_go()
     assert await states(dying) == [CRASHED] * 2
     assert await states(behind) == [None] * 4
     assert not stage.begun().keys() & set(waiting)
@@ -163,14 +169,10 @@ async def test_a_timeout_ends_the_run_that_is_performed_alone(stage: Stage, pati
     assert await states(behind) == [None] * 2
 
 
-async def test_a_sigterm_from_outside_is_meant_for_one_run(
-    stage: Stage, tmp_path: Path, patience: None
-) -> None:
-    now = tmp_path / "now"
-    hit = await stage.begin("hit-0", "hit-1", until=str(now), terminated=True)
-    await stage.until_begun("hit-0", "hit-1")
+async def test_a_sigterm_from_outside_is_meant_for_one_run(stage: Stage, patience: None) -> None:
+    hit = await stage.hold("hit-0", "hit-1", terminated=True)
     behind = await stage.begin(*names("behind", 4))
-    now.touch()
+    stage.let_go()
     assert await states(hit) == [CRASHED] * 2
     assert await states(behind) == [None] * 4
 
@@ -185,25 +187,22 @@ async def test_a_long_record_has_an_idle_slot_alone_or_comes_back(stage: Stage, 
 
 
 async def test_a_run_that_does_not_share_has_an_idle_slot_alone_or_comes_back(
-    stage: Stage, tmp_path: Path, patience: None
+    stage: Stage, patience: None
 ) -> None:
-    now = tmp_path / "now"
-    works = await stage.begin(*names("alone", 3), shares=False, until=str(now))
-    await stage.until_begun("alone-0", "alone-1")
+    works = await stage.hold("alone-0", "alone-1", shares=False)
+    works += await stage.begin("alone-2", shares=False)
     works += await stage.begin("other")
-    now.touch()
+    stage.let_go()
     assert await states(works) == [SUCCEEDED, SUCCEEDED, None, SUCCEEDED]
 
 
-async def test_nothing_waits_behind_a_run_that_goes_on_for_long(stage: Stage, tmp_path: Path) -> None:
-    now = tmp_path / "now"
-    works = await stage.begin("long-0", "long-1", until=str(now))
-    await stage.until_begun("long-0", "long-1")
+async def test_nothing_waits_behind_a_run_that_goes_on_for_long(stage: Stage) -> None:
+    works = await stage.hold("long-0", "long-1")
     await asyncio.sleep(2 * SWEEP_S)  # so long the sweep would take to find out
     assert stage.pool.capacity > 2
     works += await stage.begin("next")
     assert stage.pool.capacity == 2
-    now.touch()
+    stage.let_go()
     assert await states(works) == [SUCCEEDED, SUCCEEDED, None]
 
 

@@ -186,11 +186,8 @@ def in_another_way(job: Job) -> bytes:
     )
     schemaless_writer(encoded, schema, job_fields(job)["triggers"])
     usual = encoded.getvalue()
-    minus_one, length = (
-        b"\x01",
-        long_of(len(usual) - 2),
-    )  # a negative number of items says that the length follows
-    other = encode_job(job).replace(usual, minus_one + length + usual[1:])
+    minus_one = b"\x01"  # a negative number of items says that the length follows
+    other = encode_job(job).replace(usual, minus_one + long_of(len(usual) - 2) + usual[1:])
     assert other != encode_job(job)
     assert decode_submission(other) == job
     return other

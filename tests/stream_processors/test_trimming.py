@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from dueline.address import CONTROL, READY, RUNS, SUBMISSIONS
 from dueline.clock import ManualClock, SystemClock
 from dueline.job import Priority
-from infra.kafka import Group
+from infra.kafka import DAY_MS, Group
 from infra.log_reader import bounds_of
 from infra.ownership import Ownership
 from infra.store import ShardRow
@@ -18,7 +18,6 @@ from stream_processors.scheduler import trimming as module
 from stream_processors.scheduler.trimming import Committed, Place, Trimming, needed_from
 from tests.conftest import Servers
 
-DAY_MS = 24 * 3600 * 1000
 HIGH, NORMAL, LOW = (READY[priority] for priority in Priority)
 
 
@@ -92,7 +91,7 @@ def test_what_is_young_stays_though_nobody_needs_it(
     monkeypatch.setattr(Trimming, "_committed", lambda trimming, shards: {})
     monkeypatch.setattr(module, "needed_from", lambda rows, offsets: {(topic, 0): 2})
     trimming, now_ms = Trimming(settings, ManualClock()), SystemClock().now_ms()
-    trimming._kept_s[topic] = DAY_MS / 1000
+    trimming._kept_ms[topic] = DAY_MS
     trimming.trim([shard_row()], now_ms)
     assert bounds_of(settings, [(topic, 0)]) == {(topic, 0): (0, 3)}
     trimming.trim([shard_row()], now_ms + 2 * DAY_MS)
