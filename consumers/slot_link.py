@@ -161,6 +161,7 @@ class SlotLink(asyncio.Protocol):
         if self._taken.fileno() < 0:
             return  # it is gone, and this was done
         by_number = {handed.number: handed for handed in self.handed}
+        first = next(iter(self.handed), None)
         while packet := self._next_packet():
             handed = by_number.get(NUMBER.unpack_from(packet)[0])
             if handed is None or not handed.shares:
@@ -168,6 +169,8 @@ class SlotLink(asyncio.Protocol):
             self.handed.remove(handed)
             if not handed.end.done():
                 handed.end.set_exception(NotBegun())
+        if self.handed and self.handed[0] is not first:
+            self._begin(self.handed[0])  # it took this one when the first had just come back
 
     def _next_packet(self) -> bytes:
         try:

@@ -21,7 +21,7 @@ from dueline.errors import InvalidJob, NotFound, Unavailable, UndecodableRecord
 from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
 from dueline.job import Job
 from dueline.runs import Heartbeat, RunEvent
-from dueline.scheduling.rows import due_from_ms
+from dueline.scheduling.rows import base_ms, due_from_ms
 from dueline.states import FAILURES, JobState
 from infra.settings import Settings
 from infra.statements import Statement
@@ -411,7 +411,7 @@ def _attempt(event: RunEvent) -> AttemptView:
 
 def _definition(row: Any) -> Job | None:
     job = decode_submission(row.definition) if row.definition else None
-    return job if isinstance(job, Job) else None
+    return job.anchored(base_ms(row.job_id, row.accepted_ms)) if isinstance(job, Job) else None
 
 
 def _place(row: Any) -> Place:

@@ -65,12 +65,13 @@ def due_from_ms(job_id: str, accepted_ms: int) -> int:
 
 
 def definition_of(row: JobRow) -> Job:
+    """The job of a row, with what its definition leaves open taken from the time of its acceptance."""
     assert row.definition is not None
-    return job_of(row.definition)
+    return job_of(row.definition).anchored(base_ms(row.job_id, row.anchor_ms))
 
 
 def job_of(definition: bytes) -> Job:
-    """The job of a stored definition."""
+    """The job of a stored definition. One without triggers is due at its acceptance, of which its row knows."""
     job = decode_submission(definition)
     assert isinstance(job, Job)
     return job

@@ -56,7 +56,7 @@ class JobRow:
     version: int
     #: When it was first accepted.
     accepted_ms: int
-    #: The encoded job with its triggers anchored; None for a rejected one.
+    #: The encoded job with its triggers anchored, if it has any; None for a rejected one.
     definition: bytes | None
     state: JobState = JobState.ACTIVE
     #: Why it was rejected, or is paused or cancelled.

@@ -268,13 +268,14 @@ class Acceptance:
     def _accept(self, record: Received, submitted: Job, job: Job, asked: Asked) -> None:
         """A new job: as it was submitted, and with its id."""
         job_id, accepted_ms, value = job.id or "", record.first_stamp_ms, record.value or b""
-        job = job.anchored(base_ms(job_id, accepted_ms))
         if job.if_exists is not IfExists.REPLACE:  # few; to make a job is to check all its fields
             job = replace(job, if_exists=IfExists.REPLACE)
-        # Most leave nothing open, and are stored as they came.
-        definition = value if job is submitted and is_definition(value) else encode_definition(job)
+        anchored = job.anchored(base_ms(job_id, accepted_ms))
+        # When a job without triggers is due follows from its row. So most are stored as they came.
+        stored = anchored if job.triggers else job
+        definition = value if stored is submitted and is_definition(value) else encode_definition(stored)
         row = JobRow(job_id=job_id, version=record.offset, accepted_ms=accepted_ms, definition=definition)
-        self._ask(record, row, asked, job)
+        self._ask(record, row, asked, anchored)
 
     def _ask(self, record: Received, row: JobRow, asked: Asked, job: Job | None = None) -> None:
         """Ask for what a version of a job needs that the record has made."""

@@ -1,7 +1,10 @@
 """Runs that wait for a slot which is busy: each is performed, or comes back and was not begun; none is both, whatever happens."""
 
 import asyncio
+import os
 import random
+import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,11 +13,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from consumers.slot_link import NotBegun
+from consumers.slot_link import NotBegun, SlotLink
 from consumers.slots import DEPTH, QUICK_RUNS, Outcome, SlotPool
 from consumers.sweep import SWEEP_S
 from dueline.codec import encode_ready_run
 from dueline.frames import PACKED_LENGTH_MAX
+from dueline.processes import descendants
 from dueline.runs import RunKey
 from dueline.states import AttemptState
 from tests.consumers.helpers import CLASSES, perform, ready
@@ -32,7 +36,7 @@ class Stage:
     def __init__(self, pool: SlotPool, file: Path) -> None:
         self.pool = pool
         self.file = file
-        self._gate = file.with_name("gate")
+        self.gate = file.with_name("gate")
 
     async def seen_to_be_quick(self) -> None:
         """Have the pool see so many quick runs that it lets others wait for them."""
@@ -53,12 +57,12 @@ class Stage:
 
     async def hold(self, *job_ids: str, **params: Any) -> list[Work]:
         """Hand runs over that go on until `let_go`; they have begun when this returns."""
-        works = await self.begin(*job_ids, until=str(self._gate), **params)
+        works = await self.begin(*job_ids, until=str(self.gate), **params)
         await self.until_begun(*job_ids)
         return works
 
     def let_go(self) -> None:
-        self._gate.touch()
+        self.gate.touch()
 
     def begun(self) -> Counter[str]:
         return Counter(self.file.read_text().split())
@@ -204,6 +208,40 @@ async def test_nothing_waits_behind_a_run_that_goes_on_for_long(stage: Stage) ->
     assert stage.pool.capacity == 2
     stage.let_go()
     assert await states(works) == [SUCCEEDED, SUCCEEDED, None]
+
+
+async def test_a_run_that_a_slot_takes_while_the_one_before_it_comes_back_has_begun(
+    stage: Stage, patience: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = await stage.hold("held")
+    slots = descendants(stage.pool.guard_pid)
+
+    def take_first_alone(link: SlotLink) -> bytes:
+        monkeypatch.undo()
+        packet = link._next_packet()
+        for pid in slots:
+            os.kill(pid, signal.SIGCONT)
+        while not stage.begun().keys() & {"second", "third"}:
+            time.sleep(0.001)
+        return packet
+
+    stop(slots)
+    began_ms = time.time_ns() // 1_000_000
+    first = await stage.begin("first")
+    behind = await stage.begin("second", "third", until=str(stage.gate))
+    monkeypatch.setattr(SlotLink, "_next_packet", take_first_alone)
+    assert not stage.pool.cancel(key("first"), "it came back")
+    stage.let_go()
+    assert await states(first) == [None]
+    assert await states(held + behind) == [SUCCEEDED] * 3
+    assert all(work.result().started_ms >= began_ms for work in behind)
+
+
+def stop(pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    while not all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in pids):
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("seed", range(3))

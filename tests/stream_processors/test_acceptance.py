@@ -34,6 +34,7 @@ from dueline.job import HORIZON_MS, Job, Priority
 from dueline.policies import Retry
 from dueline.runs import ReadyRun
 from dueline.scheduling.judge import Judge
+from dueline.scheduling.rows import definition_of
 from dueline.scheduling.values import JobRow, ScheduledRun
 from dueline.states import JobState, RunState
 from dueline.triggers import Every, Once
@@ -165,9 +166,27 @@ def test_json_and_avro_ask_for_the_same() -> None:
 
 def test_what_leaves_nothing_open_is_stored_as_it_came() -> None:
     job = Job(id=NAME, executor_class="command", triggers=(Once(from_ms(NOW_MS)),))
-    for written in (encode_job(job), in_another_way(job)):
+    without = encode_job(replace(job, triggers=()))
+    for written in (encode_job(job), in_another_way(job), without):
         (row,) = asked(received(written)).jobs
         assert row.definition == written
+        assert definition_of(row) == job
+
+
+def test_an_interval_without_a_begin_is_stored_with_it() -> None:
+    (row,) = asked(
+        received(encode_job(Job(id=NAME, executor_class="command", triggers=(Every(timedelta(minutes=1)),))))
+    ).jobs
+    assert decode_submission(row.definition or b"") == definition_of(row)
+    assert definition_of(row).next_ms(NOW_MS) == NOW_MS + 60_000
+
+
+def test_a_job_without_a_due_time_that_comes_again_is_the_same_job() -> None:
+    for job_id in (NAME, generated(NOW_MS - 500)):
+        known = Memory()
+        job = Job(id=job_id, executor_class="command")
+        known.store(asked(received(encode_job(job))).jobs)
+        assert asked(received(encode_job(job), 8, stamp_ms=NOW_MS + 70_000), known=known) == Asked()
 
 
 def test_the_same_job_encoded_in_another_way_is_the_same_job() -> None:
