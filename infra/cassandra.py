@@ -1,4 +1,4 @@
-"""A session with Cassandra for asyncio: prepared statements, batches to one partition, a limit on what is under way.
+"""A session with Cassandra for asyncio: prepared statements, batches, a limit on what is under way.
 
 The driver reports each answer on its own thread and swallows what a callback raises. Answers are gathered in a deque
 and the event loop is woken once a burst.
@@ -29,8 +29,12 @@ UNDER_WAY_MAX = 192
 #: Rows in one batch to one partition: beyond about this many a batch gains nothing more. And bytes of values in one:
 #: Cassandra refuses a mutation of half a commit log segment, 16 MiB, and a row of ours stays below 1 MB.
 BATCH_ROWS_MAX, BATCH_BYTES_MAX = 64, 1_000_000
+#: Partitions that share a batch where each gets few rows, and bytes of values in it: Cassandra warns of more than ten, and of more
+#: than 5 KiB with what it adds. A request of its own for each would cost the two of us more than the rows.
+SHARING_MAX, SHARED_BYTES_MAX = 10, 3_000
 
 Call = tuple[Statement, Sequence[Any]]
+_WITH_LENGTH = (bytes, str)
 
 
 class Session:
@@ -49,9 +53,9 @@ class Session:
         """The rows that one statement answers with."""
         return await self._send(self._prepared[statement].bind(values))
 
-    async def run_batch(self, calls: Sequence[Call]) -> None:
-        """Write rows that lie in one partition, in unlogged batches."""
-        await together(self._send(self._batch(piece)) for piece in pieces_of(calls))
+    async def write(self, homes: Iterable[Sequence[Call]]) -> None:
+        """Write rows, given for each of their partitions, in unlogged batches."""
+        await _together(self._send(self._batch(calls)) for calls in batches_of(homes))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._cluster.shutdown)
@@ -120,20 +124,38 @@ def ensure_tables(settings: Settings) -> None:
     cluster.shutdown()
 
 
-def pieces_of(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
-    """The calls in order, in pieces that fit one batch each."""
+def batches_of(homes: Iterable[Sequence[Call]]) -> Iterator[Sequence[Call]]:
+    """The calls for each partition in batches of its own, but where they are few: those share one."""
+    sharing: list[Call] = []
+    count = size = 0
+    for home in homes:
+        for calls, length in _pieces_of(home):
+            if len(calls) > SHARING_MAX or length > SHARED_BYTES_MAX:
+                yield calls
+                continue
+            if count == SHARING_MAX or size + length > SHARED_BYTES_MAX:
+                yield sharing
+                sharing, count, size = [], 0, 0
+            sharing += calls
+            count, size = count + 1, size + length
+    if sharing:
+        yield sharing
+
+
+def _pieces_of(calls: Sequence[Call]) -> Iterator[tuple[Sequence[Call], int]]:
+    """The calls for one partition in order, in pieces that fit one batch each, with the bytes of their values."""
     begin, size = 0, 0
     for end, (_, values) in enumerate(calls):
-        length = sum(len(value) for value in values if isinstance(value, bytes | str))
+        length = sum([len(value) for value in values if isinstance(value, _WITH_LENGTH)])
         if end > begin and (end - begin >= BATCH_ROWS_MAX or size + length > BATCH_BYTES_MAX):
-            yield calls[begin:end]
+            yield calls[begin:end], size
             begin, size = end, 0
         size += length
     if begin < len(calls):
-        yield calls[begin:]
+        yield calls[begin:], size
 
 
-async def together(writes: Iterable[Coroutine[Any, Any, Any]]) -> None:
+async def _together(writes: Iterable[Coroutine[Any, Any, Any]]) -> None:
     """Await all; when one fails, still wait for the others before raising, so that nothing is left under way."""
     results = await asyncio.gather(*writes, return_exceptions=True)
     for result in results:

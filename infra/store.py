@@ -22,7 +22,7 @@ from dueline.job import Priority
 from dueline.runs import Heartbeat, OwnerStarted, RunEvent
 from dueline.scheduling.values import Change, JobRow, Position, ScheduledRun
 from dueline.states import FAILURES, AttemptState, JobState, RunState
-from infra.cassandra import PASSING, Call, Session, together
+from infra.cassandra import PASSING, Call, Session
 from infra.statements import Statement
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Store:
             minute = minute_of(row.emit_ms)
             values = (minute, shard, *row.position, row.priority.value, row.run, row.definition)
             homes[minute].append((Statement.SAVE_ROW, values))
-        await persist("rows of the schedule", lambda: self._write(homes.values()))
+        await persist("rows of the schedule", lambda: self._session.write(homes.values()))
 
     async def read_rows(self, minute: int, shard: int, behind: Position, limit: int) -> list[ScheduledRun]:
         """The next rows of a bucket behind a position, in the order of emission, at most `limit`."""
@@ -108,7 +108,7 @@ class Store:
             values = (day, shard, change.until_ms, change.job_id, change.version)
             more = (change.since_ms, change.cancels, change.reason)
             homes[day].append((Statement.SAVE_CHANGE, (*values, *more)))
-        await persist("changes", lambda: self._write(homes.values()))
+        await persist("changes", lambda: self._session.write(homes.values()))
 
     async def read_changes(self, shard: int, from_ms: int, until_ms: int) -> list[Change]:
         """The changes that concern rows with an emit time from the first on, up to one before the second. Persists."""
@@ -140,7 +140,7 @@ class Store:
         new = {bucket for bucket in homes if bucket >= 0} - self._buckets_saved
         index: list[list[Call]] = [[(Statement.SAVE_BUCKET, (bucket // DAY, bucket))] for bucket in new]
         writes = [*homes.values(), *index]
-        await persist("jobs", lambda: self._write(writes))
+        await persist("jobs", lambda: self._session.write(writes))
         if len(self._buckets_saved) > DAY:  # jobs come with ids of about now: the old ones are not met again
             self._buckets_saved.clear()
         self._buckets_saved |= new
@@ -153,7 +153,7 @@ class Store:
         calls = [
             (Statement.SAVE_HISTORY, (job_id, minute_of(due_ms) // PERIOD, due_ms)) for job_id, due_ms in dues
         ]
-        await persist("history", lambda: self._write([[call] for call in calls]))
+        await persist("history", lambda: self._session.write([[call] for call in calls]))
 
     async def find_jobs(self, shard: int, job_ids: Iterable[str]) -> Mapping[str, JobRow]:
         """What the scheduler has said of jobs of one shard, by id; without those of which it has said nothing. Persists."""
@@ -286,7 +286,7 @@ class Store:
             if event.recurring:
                 history.append([(Statement.SAVE_HISTORY, (event.job_id, minute // PERIOD, event.due_ms))])
         writes = [[*runs[home], *jobs[home].values()] for home in runs.keys() | jobs.keys()]
-        await persist("run events", lambda: self._write([*writes, *failures.values(), *history]))
+        await persist("run events", lambda: self._session.write([*writes, *failures.values(), *history]))
 
     async def save_owner(self, offset: int, started: OwnerStarted) -> None:
         """Record who owns a shard's runs. Persists."""
@@ -304,9 +304,6 @@ class Store:
         work = (beat.slots, beat.running, list(beat.classes), beat.alive)
         save = Statement.SAVE_HEARTBEAT
         await persist("a heartbeat", lambda: self._session.run(save, *process, *work, offset + 1))
-
-    async def _write(self, homes: Iterable[Sequence[Call]]) -> None:
-        await together(self._session.run_batch(calls) for calls in homes)
 
     def _shard_of(self, job_id: str) -> int:
         return shard_of(job_id, self._shards)
