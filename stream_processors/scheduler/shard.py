@@ -182,7 +182,6 @@ class Shard(Worker):
             if asked.end and asked.plain:
                 self._make_late(self._wheel)
                 await self._gathering.add(asked)
-                self._turn_now.set()
             elif asked.end:
                 await self._gathering.store()
                 await self._do(asked, self._wheel)
@@ -211,7 +210,6 @@ class Shard(Worker):
         if records:
             await self._publisher.deliver(records)
         wheel.admit(asked.rows, asked.end)
-        self._turn_now.set()
 
     def _make_late(self, wheel: Wheel) -> None:
         """Have the wheel take in what was admitted, and what is due now count as late, so that it need not be in the schedule."""

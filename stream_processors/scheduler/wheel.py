@@ -94,6 +94,7 @@ class Wheel:
         publish: Publish,
         judge: Verdict,
         save: Save,
+        #: A step is called for, before the time that the last one told.
         progress: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -164,6 +165,7 @@ class Wheel:
         self.add(row for row in rows if not self.is_late(row))
         late = self._take_in_hand(row for row in rows if self.is_late(row))
         self._admissions.append(_Admission(late, submissions, releases=early))
+        self._progress()
 
     def admit_early(self, rows: Sequence[ScheduledRun], early: object) -> None:
         """Take in rows that are late while their jobs are still to be stored; `admit`, with the offset, follows.
@@ -174,6 +176,7 @@ class Wheel:
         if rows:
             self._admitted_early.update(row.submission for row in rows)
             self._admissions.append(_Admission(self._take_in_hand(rows), None, held_by=early))
+            self._progress()
 
     def add(self, rows: Iterable[ScheduledRun]) -> None:
         """Put durable rows into the heap, unless the reading of the schedule is still to come to them."""

@@ -4,11 +4,15 @@ import os
 import platform
 import re
 import subprocess
+import timeit
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dueline.codec import decode_ready_run, encode_ready_run
+from dueline.job import Job
+from dueline.runs import ReadyRun
 from infra.local.checks import find_java
 from infra.settings import load_settings
 
@@ -30,6 +34,7 @@ def machine_line(*, seed: int, rounds: int, quick: bool) -> Mapping[str, Any]:
         "kernel": platform.release(),
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
+        "codec_us": _codec_us(),
         "java": _java(),
         "packages": {name: version(name) for name in PACKAGES},
         "kafka": {
@@ -57,6 +62,16 @@ def _commit() -> str:
         text=True,
     )
     return told.stdout.strip()
+
+
+def _codec_us() -> float:
+    """What it takes to encode a ready run and decode it again, at best: how fast this Python is, here and today.
+
+    Two builds of one version differ by a third, and a shared machine from one day to the next by half.
+    """
+    run = ReadyRun.of(Job(id="a-job", executor_class="noop"), due_ms=0, emit_ms=0, version=0)
+    times_s = timeit.repeat(lambda: decode_ready_run(encode_ready_run(run)), number=1000, repeat=20)
+    return round(min(times_s) * 1000, 1)
 
 
 def _java() -> str:

@@ -45,6 +45,8 @@ class Bed:
 
     def __init__(self) -> None:
         self.rows, self.transport, self.now_ms = Rows(), Transport(), NOW_MS
+        #: Each time that the wheel called for a step, how many writes there had been.
+        self.calls: list[int] = []
         self.wheel = Wheel(
             cursor_ms=100,
             submissions=1,
@@ -54,7 +56,7 @@ class Bed:
             publish=self.transport.publish,
             judge=lambda *asked: self.transport.judge(*asked),
             save=lambda rows: self.gathering.save(rows),
-            progress=lambda: None,
+            progress=lambda: self.calls.append(len(self.rows.writes)),
             failed=lambda error: pytest.fail(repr(error)),
         )
         self.wheel.read([], (1_000_000, "", 0, 0))
@@ -89,6 +91,16 @@ async def test_what_comes_meanwhile_is_stored_in_one_write() -> None:
     await bed.turn()
     assert [(len(rows), len(jobs)) for rows, jobs in bed.rows.writes] == [(3, 3)]
     assert bed.wheel.submissions == 4
+
+
+async def test_the_wheel_is_called_for_what_is_late_at_once_and_for_the_rest_when_it_is_stored() -> None:
+    bed = Bed()
+    await bed.add(2, LATER)
+    assert bed.calls == [], "there is nothing to do yet"
+    await bed.add(3, LATE)
+    assert bed.calls == [0]
+    await bed.gathering.store()
+    assert bed.calls == [0, 1], "what is due before its next turn would be late"
 
 
 async def test_what_is_late_is_emitted_at_once_and_satisfied_when_its_job_is_stored() -> None:
