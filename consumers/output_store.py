@@ -132,9 +132,10 @@ class OutputWriter:
         return _folder_of(self._clock.now_ms())
 
     def _abandon(self) -> None:
-        if self._shared is not None:
-            self._shared.close()
-            self._shared = None
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            with suppress(OSError):  # what it holds is durable, and it is not written again
+                shared.close()
 
 
 class _Container:

@@ -112,6 +112,7 @@ class Performer:
         """Begin nothing more of these shards, let what runs finish for so long, and end the rest."""
         self._turns.drop(shards)
         self._leaving.update(shards)
+        self.start_runs()  # others may have waited for a suspect that is dropped
         await self._until_ended(shards, drain_s)
         self._leaving.difference_update(shards)
 

@@ -104,6 +104,8 @@ class Shard(Worker):
         self._turning = turning
         self._failed = failed
         self._row: ShardRow
+        #: Whether the shard is ours, and who had it before is known to be silent.
+        self._nobody_sends = False
         self._wheel: Wheel | None = None
         self._judge: Judge
         #: Changes that concern rows with an emit time before this are known to the judge.
@@ -135,6 +137,7 @@ class Shard(Worker):
         if not released:
             # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
             await asyncio.sleep(STORE_TRUSTED_S)
+        self._nobody_sends = True
         emitted = await asyncio.to_thread(self._emitted_since, self._row)
         await self._calendars.refresh()
         self._judge = Judge(emitted, self._calendars)
@@ -250,6 +253,8 @@ class Shard(Worker):
         for loop in self._loops:
             loop.cancel()
         if self._wheel is None:
+            if self._nobody_sends:
+                await self._release_row()
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
@@ -257,9 +262,14 @@ class Shard(Worker):
         self._make_late(self._wheel)
         await self._wheel.close(RELEASE_TIMEOUT_S)
         self._storing.cancel()  # what was emitted has waited for it
+        await self._release_row(self._state(self._wheel))
+
+    async def _release_row(self, state: ShardRow | None = None) -> None:
+        """Tell the next owner that it need not wait, and how far this one is if it has begun."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await self._store.save_shard(self._state(self._wheel))
+                if state is not None:
+                    await self._store.save_shard(state)
                 await self._store.release_shard(self._row)
         except (OwnershipLost, TimeoutError, *PASSING) as error:
             # The next owner waits a little, or is there already.
@@ -396,12 +406,12 @@ class Shard(Worker):
                 )
                 await asyncio.sleep(STORE_INTERVAL_S / 4)
                 continue
-            if began_s - self._stored_at_s > STORE_TRUSTED_S:
-                self._turn_now.set()  # it may emit again
+            if not self._may_emit():
+                self._turn_now.set()  # it may again, if this took less than it is trusted for
             self._stored_at_s, self.stored = began_s, state
             self._has_stored.set()
             self._store_now.clear()
-            await _wait(self._store_now, STORE_INTERVAL_S)
+            await _wait(self._store_now, began_s + STORE_INTERVAL_S - self._clock.elapsed_s())
 
     # -- what they do ----------------------------------------------------------------------------------------------
 

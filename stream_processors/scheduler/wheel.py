@@ -300,6 +300,8 @@ class Wheel:
             self.add(row for row in following if not self.is_late(row))
             # Behind the cursor nobody would look for them: they belong to this emission.
             waiting += self._take_in_hand(row for row in following if self.is_late(row))
+            if following and waiting:
+                self._progress()  # what is in the heap may be due before these are done
         # Not when it leaves the account: that may take the acknowledgement of every other row of the same instant.
         self._under_way -= emission.rows
         emission.done = True

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import fastavro
@@ -118,6 +118,27 @@ async def test_a_full_disk_fails_the_group_and_harms_no_other(
     for file in tmp_path.rglob("*.avro"):
         with file.open("rb") as source:
             assert len(list(fastavro.reader(source))) == 1
+
+
+async def test_a_file_that_can_not_even_be_closed_harms_no_other(
+    writer: OutputWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await writer.write(output(0))
+    close, fdatasync = os.close, os.fdatasync
+
+    def fail_behind(call: Callable[[int], None]) -> Callable[[int], None]:
+        def fail(fd: int) -> None:
+            call(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        return fail
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail_behind(fdatasync))
+        patch.setattr(os, "close", fail_behind(close))
+        with pytest.raises(OutputNotStored):
+            await writer.write(output(1))
+    assert read_output(tmp_path, await writer.write(output(2))) == output(2)
 
 
 async def test_an_executor_id_that_is_taken_overwrites_nothing(

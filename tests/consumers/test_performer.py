@@ -40,10 +40,10 @@ class Stage:
         self.failures: list[BaseException] = []
         self.cancels = Cancels()
         self.account = Account()
-        self._performer = Performer(
+        self.performer = Performer(
             pool=pool,
             outputs=OutputWriter(outputs, "executor-1"),
-            reporter=Reporter(cast(Publisher, self.publisher), "executor-1", {0: 3}, lambda: None),
+            reporter=Reporter(cast(Publisher, self.publisher), "executor-1", {0: 3, 1: 3}, lambda: None),
             account=self.account,
             cancels=self.cancels,
             positions=Positions(),
@@ -51,12 +51,18 @@ class Stage:
             failed=self.failures.append,
         )
 
-    def perform(self, run: ReadyRun, past: Past = NOTHING, offset: int = 0) -> None:
-        taken = Taken(run=run, key=run.key, place=("ready", 0), offset=offset, record=encode_ready_run(run))
+    def perform(self, run: ReadyRun, past: Past = NOTHING, offset: int = 0, shard: int = 0) -> None:
+        place = ("ready", shard)
+        taken = Taken(run=run, key=run.key, place=place, offset=offset, record=encode_ready_run(run))
         self.account.take(taken.place, taken.offset)
         self.account.wait(taken)
-        self._performer.admit(taken, past, doubtful=False)
-        self._performer.start_runs()
+        self.performer.admit(taken, past, doubtful=False)
+        self.performer.start_runs()
+
+    def ends(self) -> set[tuple[AttemptState, str]]:
+        """The states that were told, with their jobs."""
+        events = [decode_run_event(record.value or b"") for record in self.publisher.records]
+        return {(event.state, event.job_id) for event in events}
 
 
 @pytest_asyncio.fixture
@@ -88,6 +94,22 @@ async def test_a_repeat_goes_on_from_what_the_lost_executor_had_told(stage: Stag
     assert (began.state, began.attempt, began.progress) == (AttemptState.RUNNING, 3, "")
     assert ended.state is AttemptState.SUCCEEDED
     assert read_output(stage.outputs, ended.output).result == '{"page": 2}'
+
+
+async def test_what_waits_behind_a_suspect_begins_when_that_is_given_up(tmp_path: Path) -> None:
+    pool = SlotPool(2, [CLASSES])
+    await pool.start()
+    stage = Stage(pool, tmp_path)
+    lost = Begun(decode_run_event(event_bytes("suspect", AttemptState.RUNNING)), lost=True)
+    stage.perform(ready("sleep", job_id="lasting", s=60))
+    stage.perform(ready("noop", job_id="suspect"), Past(begun=(lost, lost)), shard=1)
+    stage.perform(ready("noop", job_id="waiting"), offset=1)
+    await stage.performer.give_up({1}, 0)
+    while (AttemptState.SUCCEEDED, "waiting") not in stage.ends():
+        await stage.publisher.sent(len(stage.publisher.records) + 1)
+    assert stage.pool.running == 1, "the other slot has its run still"
+    await pool.close()
+    assert stage.failures == []
 
 
 async def test_a_run_that_is_taken_back_from_a_slot_has_another_turn(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""How a shard reads ahead: page by page, and in smaller pages where they are too large to come."""
+"""How a shard reads ahead, page by page, and in smaller pages where they are too large to come; when it is released untouched."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from dueline.job import Priority
 from dueline.scheduling.judge import Judge
 from dueline.scheduling.values import Change, Position, ScheduledRun
 from infra.settings import Settings
-from infra.store import Store
+from infra.store import ShardRow, Store
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.shard import PAGE_ROWS, TURN_PACE_S, Shard, Turning
 from stream_processors.scheduler.wheel import Wheel
@@ -52,22 +52,77 @@ def no_pauses() -> Iterator[None]:
         yield
 
 
+def shard_of(store: object, calendars: object = None) -> Shard:
+    clock = BrokerClock(ManualClock())
+    clock.heard(0)
+    return Shard(
+        0,
+        owner="test",
+        settings=Settings(),
+        store=cast(Store, store),
+        views=cast(Any, None),
+        publisher=cast(Any, None),
+        clock=clock,
+        calendars=cast(Any, calendars),
+        turning=Turning(),
+        failed=lambda error: pytest.fail(repr(error)),
+    )
+
+
+class Rows:
+    """The rows of shards. One is taken, from an owner that may have released it."""
+
+    def __init__(self, *, released: bool) -> None:
+        self.was_released = released
+        self.taken = asyncio.Event()
+        self.released: list[int] = []
+
+    async def take_shard(self, shard: int, owner: str, first: ShardRow) -> tuple[ShardRow, bool]:
+        self.taken.set()
+        return first, self.was_released
+
+    async def release_shard(self, row: ShardRow) -> None:
+        self.released.append(row.shard)
+
+
+class NoAnswer:
+    """Calendars that are asked for in vain."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def refresh(self) -> None:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_shard_that_moves_on_while_it_is_taken_over_is_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing was sent for it: its next owner need not wait for that to arrive."""
+    monkeypatch.setattr(Shard, "_emitted_since", lambda shard, row: {})
+    rows, calendars = Rows(released=True), NoAnswer()
+    shard = shard_of(rows, calendars)
+    shard.start(asyncio.Semaphore(), shard._failed)
+    await calendars.asked.wait()
+    await shard.stop()
+    assert rows.released == [0]
+
+
+async def test_a_shard_that_moves_on_while_its_last_owner_may_still_send_is_not_released() -> None:
+    rows = Rows(released=False)
+    shard = shard_of(rows)
+    shard.start(asyncio.Semaphore(), shard._failed)
+    await rows.taken.wait()
+    await shard.stop()
+    assert rows.released == []
+
+
 @pytest.mark.parametrize("largest_page", [1, 40, PAGE_ROWS])
 async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int) -> None:
     rows = [row(1000, f"{n:02}") for n in range(3 if largest_page == 1 else 90)]
     schedule = Schedule(rows, largest_page)
-    shard = Shard(
-        0,
-        owner="test",
-        settings=Settings(),
-        store=cast(Store, schedule),
-        views=cast(Any, None),
-        publisher=cast(Any, None),
-        clock=BrokerClock(ManualClock()),
-        calendars=cast(Any, None),
-        turning=Turning(),
-        failed=lambda error: pytest.fail(repr(error)),
-    )
+    shard = shard_of(schedule)
     shard._judge = Judge()
     transport = Transport()
     wheel = Wheel(

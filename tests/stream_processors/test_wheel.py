@@ -4,6 +4,7 @@ The interplay of all of them is in test_wheel_model.py.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -28,6 +29,7 @@ def wheel_on(
     submissions: int = 1,
     unread: int = 1,
     emitted: dict[RunKey, int] | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> Wheel:
     """A wheel that takes over: cursor 100, and the given number of submissions satisfied."""
     return Wheel(
@@ -39,7 +41,7 @@ def wheel_on(
         publish=transport.publish,
         judge=transport.judge,
         save=transport.save,
-        progress=lambda: None,
+        progress=progress,
         failed=lambda error: pytest.fail(repr(error)),
     )
 
@@ -241,6 +243,19 @@ async def test_after_an_outage_each_run_that_was_due_is_emitted_once(transport: 
     await step(wheel, 900)
     await acknowledge_all(transport, wheel, 900)
     assert sorted(transport.emitted()) == [row(150 + n * INTERVAL_MS).key for n in range(6)]
+
+
+async def test_the_wheel_calls_for_a_step_while_more_of_an_emission_is_to_come(transport: Transport) -> None:
+    calls: list[int] = []
+    wheel = wheel_on(transport, progress=lambda: calls.append(len(wheel)))
+    behind, up_to_date = row(150, more=1), row(199, "other", more=1)
+    wheel.read([behind, up_to_date], BUCKET_END)
+    await step(wheel, 200)
+    transport.acknowledge(transport.sent[0])
+    transport.saved(transport.saving[0])
+    await settle()
+    assert sent(transport) == [following(behind).key], "it is late too, and not acknowledged"
+    assert calls == [1], "what follows upon the other is due soon"
 
 
 async def test_what_follows_behind_the_cursor_counts_for_what_may_be_stored(transport: Transport) -> None:
