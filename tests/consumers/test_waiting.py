@@ -113,7 +113,7 @@ async def states(works: list[Work]) -> list[AttemptState | None]:
     return [end.state if isinstance(end, Outcome) else None for end in ends]
 
 
-async def test_quick_runs_wait_for_busy_slots_and_are_performed(stage: Stage) -> None:
+async def test_quick_runs_wait_for_busy_slots_and_are_performed(stage: Stage, patience: None) -> None:
     jobs = names("quick", 2 * DEPTH)
     works = await stage.begin(*jobs)
     assert stage.pool.running == 2
@@ -135,11 +135,11 @@ async def test_runs_are_taken_back_from_behind_one_that_takes_long(stage: Stage)
 
 async def test_one_lasting_run_ends_the_waiting_until_many_were_quick(stage: Stage) -> None:
     assert await states(await stage.begin("lasting", s=0.03)) == [SUCCEEDED]
-    for _ in range(QUICK_RUNS - 1):
+    performed = 0
+    while stage.pool.capacity == 2:
         await perform(stage.pool, ready("noop"))
-        assert stage.pool.capacity == 2
-    await perform(stage.pool, ready("noop"))
-    assert stage.pool.capacity == 2 * DEPTH
+        performed += 1
+    assert performed >= QUICK_RUNS, "more if the machine has let one wait"
 
 
 async def test_a_slot_that_dies_takes_no_waiting_run_with_it(stage: Stage, patience: None) -> None:
@@ -215,10 +215,10 @@ async def test_a_run_that_a_slot_takes_while_the_one_before_it_comes_back_has_be
 ) -> None:
     held = await stage.hold("held")
     slots = descendants(stage.pool.guard_pid)
+    next_packet = SlotLink._next_packet
 
     def take_first_alone(link: SlotLink) -> bytes:
-        monkeypatch.undo()
-        packet = link._next_packet()
+        packet = next_packet(link)
         for pid in slots:
             os.kill(pid, signal.SIGCONT)
         while not stage.begun().keys() & {"second", "third"}:
