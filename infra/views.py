@@ -411,6 +411,7 @@ def _attempt(event: RunEvent) -> AttemptView:
 
 def _definition(row: Any) -> Job | None:
     job = decode_submission(row.definition) if row.definition else None
+    # As in `definition_of`: only the first definition of a job may leave open when it is due.
     return job.anchored(base_ms(row.job_id, row.accepted_ms)) if isinstance(job, Job) else None
 
 
