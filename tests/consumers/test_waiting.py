@@ -22,6 +22,7 @@ from dueline.processes import descendants
 from dueline.runs import RunKey
 from dueline.states import AttemptState
 from tests.consumers.helpers import CLASSES, perform, ready
+from tests.stopped import await_stopped
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -240,8 +241,7 @@ async def test_a_run_that_a_slot_takes_while_the_one_before_it_comes_back_has_be
 def stop(pids: list[int]) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    while not all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in pids):
-        time.sleep(0.001)
+    await_stopped(*pids)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from infra.settings import Settings
 from tests.conftest import Servers
+from tests.stopped import await_stopped
 
 pytestmark = pytest.mark.servers
 
@@ -39,7 +40,9 @@ def test_starting_twice_is_starting_once(servers: Servers) -> None:
 def test_a_paused_server_is_not_up(servers: Servers) -> None:
     servers.cassandra.kill(signal.SIGSTOP)
     try:
-        assert servers.cassandra.process.pid() is not None
+        pid = servers.cassandra.process.pid()
+        assert pid is not None
+        await_stopped(pid)
         assert not servers.cassandra.is_up()
     finally:
         servers.cassandra.kill(signal.SIGCONT)
