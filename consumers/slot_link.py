@@ -58,7 +58,7 @@ class Handed:
     shares: bool
     #: When it was handed over, by CLOCK_BOOTTIME.
     handed_s: float
-    #: When it was its turn, as far as we know: by the wall clock, and by CLOCK_BOOTTIME.
+    #: When it was its turn, as far as we know: by the wall clock, and by CLOCK_BOOTTIME. 0 before.
     begun_ms: int = 0
     begun_s: float = 0.0
     #: How far it is, as it said last; empty before.
@@ -147,8 +147,7 @@ class SlotLink(asyncio.Protocol):
             handed_s=self._clock.elapsed_s(),
         )
         self.handed.append(handed)
-        if len(self.handed) == 1:
-            self._begin(handed)
+        self._begin_first()
         packet, rest = pack_run(handed.number, record)
         with suppress(BrokenPipeError, ConnectionResetError):  # it is dead, as we are about to hear
             self._runs.send(packet)
@@ -161,7 +160,6 @@ class SlotLink(asyncio.Protocol):
         if self._taken.fileno() < 0:
             return  # it is gone, and this was done
         by_number = {handed.number: handed for handed in self.handed}
-        first = next(iter(self.handed), None)
         while packet := self._next_packet():
             handed = by_number.get(NUMBER.unpack_from(packet)[0])
             if handed is None or not handed.shares:
@@ -169,8 +167,7 @@ class SlotLink(asyncio.Protocol):
             self.handed.remove(handed)
             if not handed.end.done():
                 handed.end.set_exception(NotBegun())
-        if self.handed and self.handed[0] is not first:
-            self._begin(self.handed[0])  # it took this one when the first had just come back
+        self._begin_first()  # it may have taken one when the first had just come back
 
     def _next_packet(self) -> bytes:
         try:
@@ -225,14 +222,15 @@ class SlotLink(asyncio.Protocol):
         if self._buffer and len(self.handed) == 1:
             raise BrokenFrame("it sends more than one report")
         handed = self.handed.popleft()
-        if self.handed:
-            self._begin(self.handed[0])
+        self._begin_first()
         report = self._pool.reported(self, news)
         if not handed.end.done():
             handed.end.set_result(report)
 
-    def _begin(self, handed: Handed) -> None:
-        handed.begun_ms, handed.begun_s = self._clock.now_ms(), self._clock.elapsed_s()
+    def _begin_first(self) -> None:
+        """It is the turn of the run that comes first, unless it has been already."""
+        if self.handed and not (first := self.handed[0]).begun_ms:
+            first.begun_ms, first.begun_s = self._clock.now_ms(), self._clock.elapsed_s()
 
     def _take_progress(self, handed: Handed, progress: str) -> None:
         # Counted from the time at which it can have begun, as any number may lie in the socket while our loop was busy.

@@ -115,9 +115,8 @@ class Job:
         """The job with what its triggers leave open taken from the time of its acceptance, in ms."""
         if not self.triggers:
             return replace(self, triggers=(Once(from_ms(accepted_ms)),))
-        if not any(isinstance(t, Every) for t in self.triggers):
-            return self
-        return replace(self, triggers=tuple(t.anchored(accepted_ms) for t in self.triggers))
+        triggers = tuple(t.anchored(accepted_ms) for t in self.triggers)
+        return self if triggers == self.triggers else replace(self, triggers=triggers)
 
     def next_ms(self, after_ms: int, calendars: Calendars | None = None) -> int | None:
         """The first due time of any trigger later than `after_ms`; triggers that coincide make one run.

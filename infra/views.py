@@ -16,12 +16,12 @@ from typing import Any
 
 from dueline.address import BUCKET_MS, NAMED_BUCKETS, bucket_of, minute_of, shard_of
 from dueline.clock import Clock, SystemClock
-from dueline.codec import decode_run_event, decode_submission
+from dueline.codec import decode_run_event
 from dueline.errors import InvalidJob, NotFound, Unavailable, UndecodableRecord
 from dueline.ids import generated_at_ms, is_generated, parse_run_id, run_id
 from dueline.job import Job
 from dueline.runs import Heartbeat, RunEvent
-from dueline.scheduling.rows import base_ms, due_from_ms
+from dueline.scheduling.rows import base_ms, due_from_ms, job_of
 from dueline.states import FAILURES, JobState
 from infra.settings import Settings
 from infra.statements import Statement
@@ -410,9 +410,10 @@ def _attempt(event: RunEvent) -> AttemptView:
 
 
 def _definition(row: Any) -> Job | None:
-    job = decode_submission(row.definition) if row.definition else None
+    if not row.definition:
+        return None
     # As in `definition_of`: only the first definition of a job may leave open when it is due.
-    return job.anchored(base_ms(row.job_id, row.accepted_ms)) if isinstance(job, Job) else None
+    return job_of(row.definition).anchored(base_ms(row.job_id, row.accepted_ms))
 
 
 def _place(row: Any) -> Place:

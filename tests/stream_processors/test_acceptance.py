@@ -173,12 +173,15 @@ def test_what_leaves_nothing_open_is_stored_as_it_came() -> None:
         assert definition_of(row) == job
 
 
-def test_an_interval_without_a_begin_is_stored_with_it() -> None:
-    (row,) = asked(
-        received(encode_job(Job(id=NAME, executor_class="command", triggers=(Every(timedelta(minutes=1)),))))
-    ).jobs
-    assert decode_submission(row.definition or b"") == definition_of(row)
-    assert definition_of(row).next_ms(NOW_MS) == NOW_MS + 60_000
+def test_an_interval_is_stored_with_its_begin() -> None:
+    open_job = Job(id=NAME, executor_class="command", triggers=(Every(timedelta(minutes=1)),))
+    (row,) = asked(received(encode_job(open_job))).jobs
+    job = decode_submission(row.definition or b"")
+    assert isinstance(job, Job)
+    assert job == definition_of(row)
+    assert job.next_ms(NOW_MS) == NOW_MS + 60_000
+    (row,) = asked(received(in_another_way(job))).jobs
+    assert row.definition == in_another_way(job), "it had one, and is stored as it came"
 
 
 def test_a_job_without_a_due_time_that_comes_again_is_the_same_job() -> None:

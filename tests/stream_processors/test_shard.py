@@ -52,7 +52,7 @@ def no_pauses() -> Iterator[None]:
         yield
 
 
-def shard_of(store: object, calendars: object = None) -> Shard:
+def shard_on(store: object, calendars: object = None) -> Shard:
     clock = BrokerClock(ManualClock())
     clock.heard(0)
     return Shard(
@@ -102,7 +102,7 @@ async def test_a_shard_that_moves_on_while_it_is_taken_over_is_released(
     """Nothing was sent for it: its next owner need not wait for that to arrive."""
     monkeypatch.setattr(Shard, "_emitted_since", lambda shard, row: {})
     rows, calendars = Rows(released=True), NoAnswer()
-    shard = shard_of(rows, calendars)
+    shard = shard_on(rows, calendars)
     shard.start(asyncio.Semaphore(), shard._failed)
     await calendars.asked.wait()
     await shard.stop()
@@ -111,7 +111,7 @@ async def test_a_shard_that_moves_on_while_it_is_taken_over_is_released(
 
 async def test_a_shard_that_moves_on_while_its_last_owner_may_still_send_is_not_released() -> None:
     rows = Rows(released=False)
-    shard = shard_of(rows)
+    shard = shard_on(rows)
     shard.start(asyncio.Semaphore(), shard._failed)
     await rows.taken.wait()
     await shard.stop()
@@ -122,7 +122,7 @@ async def test_a_shard_that_moves_on_while_its_last_owner_may_still_send_is_not_
 async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int) -> None:
     rows = [row(1000, f"{n:02}") for n in range(3 if largest_page == 1 else 90)]
     schedule = Schedule(rows, largest_page)
-    shard = shard_of(schedule)
+    shard = shard_on(schedule)
     shard._judge = Judge()
     transport = Transport()
     wheel = Wheel(
