@@ -32,9 +32,9 @@ from dueline.states import AttemptState
 
 log = logging.getLogger(__name__)
 
-#: A run that was told to end before it had a slot is told again: it gets one when another slot is up, or idle.
+#: A run that was told to end before it had a slot is told again: it gets one when another is up, or idle.
 INTERRUPT_AGAIN_S = 0.1
-#: A run that is not over so long after its timeout hangs in us: in a slot that doesn't come up, or in the output store.
+#: A run that is not over so long after its timeout hangs in us: in the output store, say. And so long there may be no slot.
 STUCK_AFTER_S = 120.0
 
 OVERLAP = "another run of its job was still performed, and the overlap policy of its job leaves out what comes meanwhile"
@@ -58,6 +58,7 @@ class Performer:
     ) -> None:
         self._turns = Turns(lambda: pool.capacity)
         self._pool = pool
+        pool.room_again = self.start_runs
         self._outputs = outputs
         self._reporter = reporter
         self._account = account
@@ -71,6 +72,8 @@ class Performer:
         #: The shards that are being given up.
         self._leaving: set[int] = set()
         self._bulletin = Bulletin(reporter, clock)
+        #: When a slot was last seen up, by CLOCK_BOOTTIME.
+        self._slots_up_s = clock.elapsed_s()
 
     def admit(self, taken: Taken, past: Past, *, doubtful: bool) -> None:
         """A run of a shard that is held: it waits for its turn, unless former owners have done with it.
@@ -127,8 +130,14 @@ class Performer:
             _, left = await asyncio.wait(left, timeout=INTERRUPT_AGAIN_S)
 
     def check(self) -> None:
-        """Fail if a run makes no progress any more, though its timeout is long over."""
+        """Fail if a run makes no progress any more, though its timeout is long over, or if none could begin for long."""
         now_s = self._clock.elapsed_s()
+        if self._pool.capacity:
+            self._slots_up_s = now_s
+        elif now_s - self._slots_up_s > STUCK_AFTER_S:
+            self._failed(
+                DuelineError(f"no slot has come up in {STUCK_AFTER_S:g} s; what is logged before says why")
+            )
         for taken, begun_s in self._in_hand.values():
             late_s = now_s - begun_s - taken.run.timeout_ms / 1000
             if late_s > STUCK_AFTER_S:

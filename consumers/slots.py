@@ -73,7 +73,11 @@ class SlotPool:
         self._imports = tuple(imports)
         self._protection = protection
         self._clock = clock or SystemClock()
+        #: Called when there is room again, since a slot has come up.
+        self.room_again: Callable[[], None] = lambda: None
         self._slots: dict[int, SlotLink] = {}
+        #: Those of them that get no run: they are still to come up, or are to end.
+        self._off: set[SlotLink] = set()
         self._names = 0
         # The last used comes first: its memory is the warmest.
         self._idle: asyncio.LifoQueue[SlotLink] = asyncio.LifoQueue()
@@ -100,8 +104,12 @@ class SlotPool:
 
     @property
     def capacity(self) -> int:
-        """How many runs may be in its hands at once, those that wait for a busy slot included."""
-        return self._size * self._depth
+        """How many runs may be in its hands at once, those that wait for a busy slot included.
+
+        Nobody is to wait here for a slot that is still to come up: until then a run can be cancelled, or be too late.
+        """
+        on = len(self._slots) - len(self._off)
+        return on * self._depth + sum(len(slot.handed) for slot in self._off)
 
     @property
     def _depth(self) -> int:
@@ -193,7 +201,7 @@ class SlotPool:
         """Tell a run to end. Its `perform` returns CANCELLED when nothing of it is left. False if it isn't running."""
         slot = self._slot_of(key)
         if slot is not None and slot.verdict is None:
-            slot.verdict = Verdict(AttemptState.CANCELLED, reason)
+            self._sentence(slot, AttemptState.CANCELLED, reason)
             self._guard.terminate(slot.name)
         return slot is not None
 
@@ -265,11 +273,18 @@ class SlotPool:
     def _spawn(self) -> SlotLink:
         self._names += 1
         slot = self._slots[self._names] = SlotLink(self, self._names, self._clock)
+        self._off.add(slot)
         slot.hello.add_done_callback(lambda hello: self._up(slot, hello))
         folder = self._folder_of(slot)
         folder.mkdir()
         self._guard.spawn(slot.name, folder)
+        if self._started:
+            asyncio.get_running_loop().call_later(START_TIMEOUT_S, self._check_start, slot)
         return slot
+
+    def _check_start(self, slot: SlotLink) -> None:
+        if slot.name in self._slots and not slot.hello.done():
+            self.condemn(slot, AttemptState.CRASHED, f"it was not up after {START_TIMEOUT_S:g} s")
 
     def _folder_of(self, slot: SlotLink) -> Path:
         return self._temporary / str(slot.name)
@@ -279,7 +294,10 @@ class SlotPool:
             return
         if (error := hello.exception()) is None:
             self._failed_starts = 0
-            self._idle.put_nowait(slot)
+            if slot.verdict is None:
+                self._off.discard(slot)
+                self._idle.put_nowait(slot)
+                self.room_again()
             return
         self._failed_starts += 1
         if self._started:
@@ -306,6 +324,7 @@ class SlotPool:
         """A slot is dead, with all that was in it."""
         if self._slots.pop(slot.name, None) is None:
             return
+        self._off.discard(slot)
         if not slot.hello.done():
             _, reason, _ = _how_it_died(slot)
             slot.hello.set_exception(Unavailable(f"a slot ended while it started: {reason}"))
@@ -327,8 +346,14 @@ class SlotPool:
     def condemn(self, slot: SlotLink, state: AttemptState, reason: str) -> None:
         """Kill a slot; its run, if it has one and doesn't report in this moment, ends like this."""
         slot.take_back()
-        slot.verdict = slot.verdict or Verdict(state, reason)
+        self._sentence(slot, state, reason)
         self._guard.kill(slot.name)
+
+    def _sentence(self, slot: SlotLink, state: AttemptState, reason: str) -> None:
+        """A slot is to end, and so is its run unless that was said before."""
+        slot.verdict = slot.verdict or Verdict(state, reason)
+        if slot.name in self._slots:
+            self._off.add(slot)
 
     def hung_up(self, slot: SlotLink) -> None:
         if slot.name in self._slots:
@@ -346,7 +371,7 @@ class SlotPool:
             if handed.deadline_s <= now_s and self._has_alone(slot, handed):
                 seconds = handed.timeout_ms / 1000
                 reason = f"timed out after {seconds:g} s, and killed as it did not end {GRACE_S:g} s later"
-                slot.verdict = Verdict(AttemptState.TIMED_OUT, reason)
+                self._sentence(slot, AttemptState.TIMED_OUT, reason)
                 self._guard.terminate(slot.name)
         return any(slot.handed and slot.verdict is None for slot in performing)
 
@@ -368,7 +393,7 @@ class SlotPool:
         log.error("the guard (pid %d) is gone, and all slots with it", self._guard.pid)
         self.lost.set_result(None)
         for slot in list(self._slots.values()):
-            slot.verdict = slot.verdict or Verdict(AttemptState.INTERRUPTED, "the guard of its executor died")
+            self._sentence(slot, AttemptState.INTERRUPTED, "the guard of its executor died")
             slot.exited(None)
 
 

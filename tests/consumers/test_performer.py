@@ -1,11 +1,13 @@
 """A run's way from its turn to its end, in a real slot: how far an attempt was is where the next one goes on."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import pytest
 import pytest_asyncio
 
 from consumers.account import Account
@@ -19,10 +21,11 @@ from consumers.reporter import Reporter
 from consumers.slots import DEPTH, SlotPool
 from dueline.clock import SystemClock
 from dueline.codec import decode_run_event, decode_submission, encode_ready_run
-from dueline.commands import RetryCommand
+from dueline.commands import CancelOrder, RetryCommand
+from dueline.job import Priority
 from dueline.outputs import read_output
 from dueline.policies import Retry
-from dueline.runs import ReadyRun
+from dueline.runs import CRASHES_MAX, ReadyRun
 from dueline.states import AttemptState
 from infra.publisher import Publisher
 from tests.consumers.fake_publisher import FakePublisher
@@ -126,3 +129,99 @@ async def test_a_run_that_is_taken_back_from_a_slot_has_another_turn(stage: Stag
     assert states[:2] == [("lasting", AttemptState.RUNNING), ("lasting", AttemptState.SUCCEEDED)]
     assert sorted(states[2:]) == [(f"waiting-{number}", AttemptState.SUCCEEDED) for number in range(1, DEPTH)]
     assert stage.account.committable == {("ready", 0): DEPTH}
+
+
+class Replacements:
+    """Slots that take the place of one that died: they come up when they are let."""
+
+    def __init__(self, folder: Path) -> None:
+        self._held = folder / "held"
+        (folder / "held_import.py").write_text(
+            f"import pathlib, time\nwhile pathlib.Path({str(self._held)!r}).exists():\n    time.sleep(0.001)\n"
+        )
+
+    def hold(self) -> None:
+        self._held.touch()
+
+    def let_go(self) -> None:
+        self._held.unlink()
+
+
+def deadly(job_id: str) -> ReadyRun:
+    """A run that takes its slot with it, and is not repeated."""
+    return replace(ready("die", job_id=job_id, how="exit"), crashes=CRASHES_MAX)
+
+
+@pytest.fixture
+def replacements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Replacements:
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path.cwd()}")
+    return Replacements(tmp_path)
+
+
+@pytest_asyncio.fixture
+async def slotless(tmp_path: Path, replacements: Replacements) -> AsyncIterator[Stage]:
+    """A performer whose only slot has died."""
+    pool = SlotPool(1, [CLASSES, "held_import"])
+    await pool.start()
+    stage = Stage(pool, tmp_path / "outputs")
+    replacements.hold()
+    stage.perform(deadly("deadly"))
+    await stage.publisher.sent(1)
+    assert stage.ends() == {(AttemptState.CRASHED, "deadly")}
+    yield stage
+    await pool.close()
+
+
+async def test_a_run_that_has_no_slot_in_time_is_missed(slotless: Stage, replacements: Replacements) -> None:
+    start_by_ms = SystemClock().now_ms() + 100
+    run = replace(ready("noop", job_id="urgent"), attempt=1, start_by_ms=start_by_ms)
+    slotless.perform(run, offset=1)
+    while SystemClock().now_ms() <= start_by_ms:
+        await asyncio.sleep(0.01)
+    replacements.let_go()
+    await slotless.publisher.sent(2)
+    assert slotless.ends() == {(AttemptState.CRASHED, "deadly"), (AttemptState.MISSED, "urgent")}
+    assert slotless.failures == []
+
+
+async def test_a_run_that_has_no_slot_yet_can_be_cancelled(
+    slotless: Stage, replacements: Replacements
+) -> None:
+    slotless.perform(ready("noop", job_id="unwanted"), offset=1)
+    order = CancelOrder(job_id="unwanted", version=8, reason="on demand", ready={Priority.HIGH: 2})
+    slotless.cancels.take(order, ("control", 0), 0)
+    replacements.let_go()
+    await slotless.publisher.sent(2)
+    assert slotless.ends() == {(AttemptState.CRASHED, "deadly"), (AttemptState.CANCELLED, "unwanted")}
+
+
+async def test_a_replacement_that_does_not_come_up_is_replaced(
+    slotless: Stage,
+    replacements: Replacements,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slotless.perform(ready("noop", job_id="patient"), offset=1)
+    replacements.let_go()
+    await slotless.publisher.sent(2)
+    replacements.hold()
+    monkeypatch.setattr("consumers.slots.START_TIMEOUT_S", 0.1)
+    slotless.perform(deadly("deadly again"), offset=2)
+    while "it was not up after 0.1 s" not in caplog.text:
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr("consumers.slots.START_TIMEOUT_S", 60.0)
+    replacements.let_go()
+    slotless.perform(ready("noop", job_id="patient again"), offset=3)
+    await slotless.publisher.sent(4)
+    assert (AttemptState.SUCCEEDED, "patient again") in slotless.ends()
+
+
+async def test_an_executor_that_stays_without_slots_fails(
+    slotless: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slotless.performer.check()
+    assert slotless.failures == []
+    monkeypatch.setattr("consumers.performer.STUCK_AFTER_S", -1.0)
+    slotless.performer.check()
+    (failure,) = slotless.failures
+    assert "no slot has come up" in str(failure)

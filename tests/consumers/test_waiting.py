@@ -41,6 +41,8 @@ class Stage:
 
     async def seen_to_be_quick(self) -> None:
         """Have the pool see so many quick runs that it lets others wait for them."""
+        while self.pool.free < 2:  # one may still take the place of one that died
+            await asyncio.sleep(0.001)
         while self.pool.capacity == 2:
             await perform(self.pool, ready("noop"))
         assert self.pool.capacity == 2 * DEPTH
@@ -87,8 +89,6 @@ async def stage(pool: SlotPool, tmp_path: Path) -> Stage:
     file.touch()
     stage = Stage(pool, file)
     await stage.seen_to_be_quick()
-    while pool.free < 2:  # one may still take the place of one that died
-        await asyncio.sleep(0.001)
     return stage
 
 
