@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from consumers.account import Account
@@ -32,7 +33,7 @@ from dueline.states import AttemptState
 
 log = logging.getLogger(__name__)
 
-#: A run that was told to end before it had a slot is told again: it gets one when another is up, or idle.
+#: A run that was told to end before a slot had it is told again: it gets one when it has been announced.
 INTERRUPT_AGAIN_S = 0.1
 #: A run that is not over so long after its timeout hangs in us: in the output store, say. And so long there may be no slot.
 STUCK_AFTER_S = 120.0
@@ -58,7 +59,7 @@ class Performer:
     ) -> None:
         self._turns = Turns(lambda: pool.capacity)
         self._pool = pool
-        pool.room_again = self.start_runs
+        pool.room_again = self._slot_is_up
         self._outputs = outputs
         self._reporter = reporter
         self._account = account
@@ -129,6 +130,10 @@ class Performer:
                 self._pool.interrupt(tasks[task].run.key)
             _, left = await asyncio.wait(left, timeout=INTERRUPT_AGAIN_S)
 
+    def _slot_is_up(self) -> None:
+        self._slots_up_s = self._clock.elapsed_s()
+        self.start_runs()
+
     def check(self) -> None:
         """Fail if a run makes no progress any more, though its timeout is long over, or if none could begin for long."""
         now_s = self._clock.elapsed_s()
@@ -182,12 +187,11 @@ class Performer:
 
     async def _perform_in_slot(self, taken: Taken) -> Outcome:
         started_ms = self._clock.now_ms()
-        if taken.announced:
-            await self._reporter.starting(taken, started_ms)
         heard = self._bulletin.begin(taken, started_ms)
+        # What has been announced is not taken back: whoever takes the shard over would think it lost.
+        announce = partial(self._reporter.starting, taken, started_ms) if taken.announced else None
         try:
-            # What has been announced is not taken back: whoever takes the shard over would think it lost.
-            return await self._pool.perform(taken.run, taken.record, heard, shares=not taken.announced)
+            return await self._pool.perform(taken.run, taken.record, heard, announce=announce)
         finally:
             self._bulletin.end(taken)
 

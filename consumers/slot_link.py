@@ -32,7 +32,7 @@ NUMBER_MAX = (1 << 32) - 1
 
 
 class NotBegun(Exception):
-    """A run that waited for a slot was taken back before the slot had taken it: nothing of it has run."""
+    """No slot had room for a run, or it was taken back before its slot had taken it: nothing of it has run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,11 @@ class Owner(Protocol):
     def condemn(self, slot: "SlotLink", state: AttemptState, reason: str) -> None:
         """It has to be killed."""
 
+    def ending(self, slot: "SlotLink") -> None:
+        """It is dead, or its connection broke: it gets no further run."""
+
     def hung_up(self, slot: "SlotLink") -> None:
-        """Its connection broke, and nobody has reported its death since."""
+        """Its connection broke a while ago, and nobody has reported its death since."""
 
     def reported(self, slot: "SlotLink", report: Report) -> Report:
         """The run that it had has ended; how that counts."""
@@ -95,6 +98,8 @@ class SlotLink(asyncio.Protocol):
         self.hello: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
         #: The run that it performs, and behind it those that wait for it.
         self.handed: deque[Handed] = deque()
+        #: Whether it is kept for a run that is to be handed to it.
+        self.kept = False
         #: Set when it is to end; it gets no further run then.
         self.verdict: Verdict | None = None
         #: The wait status that the guard has told; None before, and for a slot that died with its guard.
@@ -112,7 +117,7 @@ class SlotLink(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        return not self.handed and self._serves
+        return not (self.handed or self.kept) and self._serves
 
     def has_room(self, depth: int) -> bool:
         """Whether a run may wait for it behind those that it has, `depth` of them at most with that."""
@@ -123,7 +128,7 @@ class SlotLink(asyncio.Protocol):
 
     @property
     def _serves(self) -> bool:
-        return self.verdict is None and self._connected and self.hello.done()
+        return self.verdict is None and self._connected and not self._exited and self.hello.done()
 
     def connect(self, channel: socket.socket) -> None:
         with suppress(OSError):  # it is dead already, as we are about to hear
@@ -241,6 +246,7 @@ class SlotLink(asyncio.Protocol):
         handed.heard(handed.progress)
 
     def _check_gone(self) -> None:
+        self._pool.ending(self)
         if not self._exited or self._connected or self._gone:
             return
         self._gone = True

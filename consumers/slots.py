@@ -10,6 +10,8 @@
 
 Where runs are quick, as the last ones were, some wait for a slot that is busy, in its socket (`dueline.frames`): then neither
 the slot nor the executor has to be woken up for each of them. As soon as one takes longer, those that wait are taken back.
+Nothing waits here but there: what finds no room, as slots have died or runs take long, waits where it can be cancelled or be
+too late, and where those that are to go first can.
 
 An attempt has ended only when nothing of it is left: with its slot's report, which the slot sends after killing what
 the run left behind, or when the guard says that the slot is dead with all below it. Nothing else ends one, however
@@ -22,7 +24,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,8 @@ log = logging.getLogger(__name__)
 
 #: Users' modules may load models and the like when they are imported; beyond this something hangs.
 START_TIMEOUT_S = 60.0
-#: Pause before a replacement is started again which didn't come up: doubled each time up to the maximum.
-RESTART_PAUSE_S, RESTART_PAUSE_MAX_S = 0.5, 30.0
+#: Pause before a replacement is started again which didn't come up: doubled when all slots have failed so, up to the maximum.
+RESTART_PAUSE_S, RESTART_PAUSE_MAX_S, DOUBLINGS_MAX = 0.5, 30.0, 6
 #: Where so many runs on end were quick, so many are handed to one slot at once.
 QUICK_RUNS, DEPTH = 100, 8
 
@@ -79,13 +81,11 @@ class SlotPool:
         #: Those of them that get no run: they are still to come up, or are to end.
         self._off: set[SlotLink] = set()
         self._names = 0
-        # The last used comes first: its memory is the warmest.
-        self._idle: asyncio.LifoQueue[SlotLink] = asyncio.LifoQueue()
+        #: Those that were idle; the last used is the next: its memory is the warmest.
+        self._idle: list[SlotLink] = []
         self._sweep = Sweep(SWEEP_S, self._look_over)
         #: How many runs on end were quick.
         self._quick_runs = 0
-        #: How many runs wait for a slot to be idle.
-        self._waiting = 0
         self._failed_starts = 0
         self._leased_until_s: float | None = None
         self._leased = asyncio.Event()
@@ -104,16 +104,13 @@ class SlotPool:
 
     @property
     def capacity(self) -> int:
-        """How many runs may be in its hands at once, those that wait for a busy slot included.
-
-        Nobody is to wait here for a slot that is still to come up: until then a run can be cancelled, or be too late.
-        """
+        """How many runs may be in its hands at once, those that wait behind others in a busy slot included."""
         on = len(self._slots) - len(self._off)
         return on * self._depth + sum(len(slot.handed) for slot in self._off)
 
     @property
     def _depth(self) -> int:
-        return DEPTH if self._quick_runs >= QUICK_RUNS and not self._waiting else 1
+        return DEPTH if self._quick_runs >= QUICK_RUNS else 1
 
     @property
     def guard_pid(self) -> int:
@@ -155,18 +152,21 @@ class SlotPool:
         record: bytes,
         heard: Callable[[str], None] = lambda progress: None,
         *,
-        shares: bool = True,
+        announce: Callable[[], Awaitable[None]] | None = None,
     ) -> Outcome:
-        """Perform an attempt in the next slot that has room. `record` is the ReadyRun's bytes.
+        """Perform an attempt in a slot that has room. `record` is the ReadyRun's bytes.
 
-        Always ends in an outcome, or raises NotBegun: then nothing of it has run, and it may be asked for again.
-        `heard` is called when the run reports, with its progress so far. Unless it `shares` its slot, it waits for one that is
-        idle, and nothing waits behind it.
+        Always ends in an outcome, or raises NotBegun: then nothing of it has run, and it may be asked for again when there is
+        room. Nobody waits here for a slot, out of reach of cancels and of those that are to go first.
+        `heard` is called when the run reports, with its progress so far.
+        `announce` is awaited when it has a slot, before it begins. Such a run has its slot alone, and isn't taken back from it.
 
         To cancel this is to interrupt the run, but leaves nobody who knows when it has ended: use `interrupt`.
         """
-        shares = shares and len(record) <= PACKED_LENGTH_MAX
-        slot = await self._take_slot(shares=shares)
+        shares = announce is None and len(record) <= PACKED_LENGTH_MAX
+        slot = self._take_slot(shares=shares)
+        if announce is not None:
+            await self._announced(slot, announce)
         handed = slot.hand(run, record, heard, shares=shares)
         self._sweep.wake()
         try:
@@ -232,24 +232,30 @@ class SlotPool:
             slot.close()
         await asyncio.to_thread(_remove, self._temporary)
 
-    async def _take_slot(self, *, shares: bool) -> SlotLink:
-        """An idle slot, or one in which the run may wait for others."""
-        while True:
-            if self._idle.empty() and self._depth > 1:
-                roomy = [slot for slot in self._slots.values() if slot.has_room(self._depth)]
-                if shares and roomy:
-                    return min(roomy, key=lambda slot: len(slot.handed))
-                # More were begun than find room: a slot is missing, or has one that takes long or is not to share. Those
-                # that wait here are out of reach, so they are no more than there are slots.
-                self._quick_runs = 0
-                raise NotBegun
-            self._waiting += 1
-            try:
-                slot = await self._idle.get()
-            finally:
-                self._waiting -= 1
-            if slot.idle:
+    def _take_slot(self, *, shares: bool) -> SlotLink:
+        """An idle slot, or one in which the run may wait for others. Raises NotBegun if there is none."""
+        while self._idle:
+            if (slot := self._idle.pop()).idle:
                 return slot
+        if self._depth > 1:
+            if shares and (roomy := [slot for slot in self._slots.values() if slot.has_room(self._depth)]):
+                return min(roomy, key=lambda slot: len(slot.handed))
+            # More were begun than find room: a slot has a run that takes long, or is not to share.
+            self._quick_runs = 0
+        raise NotBegun
+
+    async def _announced(self, slot: SlotLink, announce: Callable[[], Awaitable[None]]) -> None:
+        """Keep an idle slot for a run that is announced meanwhile. Raises NotBegun if it has died."""
+        slot.kept = True
+        try:
+            await announce()
+        except BaseException:
+            self._idle.append(slot)
+            raise
+        finally:
+            slot.kept = False
+        if not slot.idle:
+            raise NotBegun
 
     def _slot_of(self, key: RunKey) -> SlotLink | None:
         """The slot that performs a run; None if none does, or that isn't known yet. A run that waits for it is taken back."""
@@ -268,35 +274,33 @@ class SlotPool:
     def _take_back(self, slot: SlotLink) -> None:
         slot.take_back()
         if slot.idle:
-            self._idle.put_nowait(slot)
+            self._idle.append(slot)
 
     def _spawn(self) -> SlotLink:
         self._names += 1
+        folder = self._folder_of(self._names)
+        folder.mkdir()
         slot = self._slots[self._names] = SlotLink(self, self._names, self._clock)
         self._off.add(slot)
         slot.hello.add_done_callback(lambda hello: self._up(slot, hello))
-        folder = self._folder_of(slot)
-        folder.mkdir()
         self._guard.spawn(slot.name, folder)
-        if self._started:
-            asyncio.get_running_loop().call_later(START_TIMEOUT_S, self._check_start, slot)
         return slot
 
     def _check_start(self, slot: SlotLink) -> None:
         if slot.name in self._slots and not slot.hello.done():
             self.condemn(slot, AttemptState.CRASHED, f"it was not up after {START_TIMEOUT_S:g} s")
 
-    def _folder_of(self, slot: SlotLink) -> Path:
-        return self._temporary / str(slot.name)
+    def _folder_of(self, name: int) -> Path:
+        return self._temporary / str(name)
 
     def _up(self, slot: SlotLink, hello: "asyncio.Future[tuple[str, ...]]") -> None:
         if hello.cancelled():
             return
         if (error := hello.exception()) is None:
             self._failed_starts = 0
-            if slot.verdict is None:
+            if slot.idle:
                 self._off.discard(slot)
-                self._idle.put_nowait(slot)
+                self._idle.append(slot)
                 self.room_again()
             return
         self._failed_starts += 1
@@ -316,7 +320,7 @@ class SlotPool:
             )
             self.condemn(slot, AttemptState.CRASHED, report.reason)
         elif slot.idle:
-            self._idle.put_nowait(slot)
+            self._idle.append(slot)
         self._quick_runs = 0 if report.lasting else self._quick_runs + 1
         return report
 
@@ -325,6 +329,7 @@ class SlotPool:
         if self._slots.pop(slot.name, None) is None:
             return
         self._off.discard(slot)
+        self._idle = [idle for idle in self._idle if idle is not slot]
         if not slot.hello.done():
             _, reason, _ = _how_it_died(slot)
             slot.hello.set_exception(Unavailable(f"a slot ended while it started: {reason}"))
@@ -333,15 +338,25 @@ class SlotPool:
         if self._closing or self.lost.done():
             return
         # In a thread, since a run may leave a great many files.
-        asyncio.get_running_loop().run_in_executor(None, _remove, self._folder_of(slot))
-        pause_s = (
-            min(RESTART_PAUSE_S * 2**self._failed_starts, RESTART_PAUSE_MAX_S) if self._failed_starts else 0
-        )
+        asyncio.get_running_loop().run_in_executor(None, _remove, self._folder_of(slot.name))
+        self._replace_later()
+
+    def _replace_later(self) -> None:
+        doublings = min(self._failed_starts // self._size, DOUBLINGS_MAX)
+        pause_s = min(RESTART_PAUSE_S * 2**doublings, RESTART_PAUSE_MAX_S) if self._failed_starts else 0
         asyncio.get_running_loop().call_later(pause_s, self._replace)
 
     def _replace(self) -> None:
-        if not self._closing and not self.lost.done():
-            self._spawn()
+        if self._closing or self.lost.done():
+            return
+        try:
+            slot = self._spawn()
+        except OSError as error:  # no space for its folder, or no descriptor for its sockets
+            log.error("no slot can be started: %s", error)
+            self._failed_starts += 1
+            self._replace_later()
+        else:
+            asyncio.get_running_loop().call_later(START_TIMEOUT_S, self._check_start, slot)
 
     def condemn(self, slot: SlotLink, state: AttemptState, reason: str) -> None:
         """Kill a slot; its run, if it has one and doesn't report in this moment, ends like this."""
@@ -352,6 +367,10 @@ class SlotPool:
     def _sentence(self, slot: SlotLink, state: AttemptState, reason: str) -> None:
         """A slot is to end, and so is its run unless that was said before."""
         slot.verdict = slot.verdict or Verdict(state, reason)
+        if slot.name in self._slots:
+            self._off.add(slot)
+
+    def ending(self, slot: SlotLink) -> None:
         if slot.name in self._slots:
             self._off.add(slot)
 

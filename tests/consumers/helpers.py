@@ -1,13 +1,16 @@
 """What the tests of the slots share: ready runs, and a look at the processes that are there."""
 
+import asyncio
 import os
 import random
 import select
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from consumers.cage import Protection, is_allowed
+from consumers.slot_link import NotBegun
 from consumers.slots import Outcome, SlotPool
 from dueline.codec import encode_ready_run
 from dueline.job import Priority
@@ -35,8 +38,14 @@ def ready(executor_class: str, *, job_id: str = "job", timeout_s: float = 60, **
     )
 
 
-async def perform(pool: SlotPool, run: ReadyRun) -> Outcome:
-    return await pool.perform(run, encode_ready_run(run))
+async def perform(
+    pool: SlotPool, run: ReadyRun, heard: Callable[[str], None] = lambda progress: None
+) -> Outcome:
+    """Perform a run as soon as a slot has room for it."""
+    while True:
+        with suppress(NotBegun):
+            return await pool.perform(run, encode_ready_run(run), heard)
+        await asyncio.sleep(0.001)
 
 
 def new_marker() -> str:

@@ -19,6 +19,7 @@ from consumers.performer import Performer
 from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import DEPTH, SlotPool
+from consumers.sweep import SWEEP_S
 from dueline.clock import SystemClock
 from dueline.codec import decode_run_event, decode_submission, encode_ready_run
 from dueline.commands import CancelOrder, RetryCommand
@@ -131,6 +132,27 @@ async def test_a_run_that_is_taken_back_from_a_slot_has_another_turn(stage: Stag
     assert stage.account.committable == {("ready", 0): DEPTH}
 
 
+async def test_runs_that_find_no_room_can_be_too_late(stage: Stage, tmp_path: Path) -> None:
+    while stage.pool.capacity == 1:
+        await perform(stage.pool, ready("noop"))
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    stage.perform(ready("mark", job_id="long", file=str(begun), until=str(gate)))
+    while not begun.exists():
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(2 * SWEEP_S)  # so long that none may wait behind it any more
+    start_by_ms = SystemClock().now_ms() + 50
+    for number in range(1, 5):
+        run = ready("noop", job_id=f"urgent-{number}")
+        stage.perform(replace(run, attempt=1, start_by_ms=start_by_ms), offset=number)
+    while SystemClock().now_ms() <= start_by_ms:
+        await asyncio.sleep(0.01)
+    gate.touch()
+    ends = {(AttemptState.MISSED, f"urgent-{number}") for number in range(1, 5)}
+    ends.add((AttemptState.SUCCEEDED, "long"))
+    while not ends <= stage.ends():
+        await stage.publisher.sent(len(stage.publisher.records) + 1)
+
+
 class Replacements:
     """Slots that take the place of one that died: they come up when they are let."""
 
@@ -214,6 +236,22 @@ async def test_a_replacement_that_does_not_come_up_is_replaced(
     slotless.perform(ready("noop", job_id="patient again"), offset=3)
     await slotless.publisher.sent(4)
     assert (AttemptState.SUCCEEDED, "patient again") in slotless.ends()
+
+
+async def test_a_slot_that_could_not_be_started_is_started_when_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pool = SlotPool(1, [CLASSES])
+    await pool.start()
+    (folders,) = tmp_path.glob("dueline-*")
+    folders.rename(tmp_path / "away")
+    assert (await perform(pool, deadly("deadly"))).state is AttemptState.CRASHED
+    while "no slot can be started" not in caplog.text:
+        await asyncio.sleep(0.01)
+    (tmp_path / "away").rename(folders)
+    assert (await perform(pool, ready("noop"))).state is AttemptState.SUCCEEDED
+    await pool.close()
 
 
 async def test_an_executor_that_stays_without_slots_fails(

@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from consumers.slots import Outcome, SlotPool
-from dueline.codec import encode_ready_run
 from dueline.errors import Unavailable
 from dueline.frames import OUTPUT_LENGTH_MAX
 from dueline.runs import ReadyRun
@@ -303,7 +302,7 @@ async def perform_heard(pool: SlotPool, run: ReadyRun, awaited: str) -> tuple[Ou
         if progress == awaited:
             is_heard.set()
 
-    task = asyncio.ensure_future(pool.perform(run, encode_ready_run(run), hear))
+    task = asyncio.ensure_future(perform(pool, run, hear))
     await is_heard.wait()
     await asyncio.to_thread(word.write_bytes, b"go on")
     return await task, heard

@@ -49,11 +49,11 @@ class Stage:
 
     async def begin(self, *job_ids: str, **params: Any) -> list[Work]:
         """Hand runs over, each of a job of this id."""
-        timeout_s, shares = params.pop("timeout_s", 60), params.pop("shares", True)
+        timeout_s, announce = params.pop("timeout_s", 60), params.pop("announce", None)
         works = []
         for job_id in job_ids:
             run = ready("mark", job_id=job_id, timeout_s=timeout_s, file=str(self.file), **params)
-            performed = self.pool.perform(run, encode_ready_run(run), shares=shares)
+            performed = self.pool.perform(run, encode_ready_run(run), announce=announce)
             works.append(asyncio.create_task(performed))
         await asyncio.sleep(0)
         return works
@@ -97,6 +97,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is taken back for the time alone that the run before it takes."""
     monkeypatch.setattr("consumers.slots.SWEEP_S", 60.0)
     monkeypatch.setattr("consumers.slot_link.SWEEP_S", 60.0)
+
+
+async def at_once() -> None:
+    """Announces a run, which takes no time."""
 
 
 def key(job_id: str) -> RunKey:
@@ -187,20 +191,41 @@ async def test_a_sigterm_from_outside_is_meant_for_one_run(stage: Stage, patienc
 async def test_a_long_record_has_an_idle_slot_alone_or_comes_back(stage: Stage, patience: None) -> None:
     long = {"text": "x" * PACKED_LENGTH_MAX}
     works = await stage.begin(*names("long", 3), **long)
-    assert stage.pool.capacity == 2, "else more would wait out of reach"
-    works += await stage.begin("short")
-    assert await states(works) == [SUCCEEDED, SUCCEEDED, None, SUCCEEDED]
-    assert stage.begun() == Counter(["long-0", "long-1", "short"])
+    assert stage.pool.capacity == 2, "else more would come back"
+    assert await states(works) == [SUCCEEDED, SUCCEEDED, None]
+    assert stage.begun() == Counter(["long-0", "long-1"])
 
 
 async def test_a_run_that_does_not_share_has_an_idle_slot_alone_or_comes_back(
     stage: Stage, patience: None
 ) -> None:
-    works = await stage.hold("alone-0", "alone-1", shares=False)
-    works += await stage.begin("alone-2", shares=False)
+    works = await stage.hold("alone-0", "alone-1", announce=at_once)
+    works += await stage.begin("alone-2", announce=at_once)
     works += await stage.begin("other")
     stage.let_go()
-    assert await states(works) == [SUCCEEDED, SUCCEEDED, None, SUCCEEDED]
+    assert await states(works) == [SUCCEEDED, SUCCEEDED, None, None]
+
+
+async def test_a_slot_that_dies_while_its_run_is_announced_takes_no_run_with_it(stage: Stage) -> None:
+    async def killed_meanwhile() -> None:
+        for pid in set(descendants(stage.pool.guard_pid)):
+            os.kill(pid, signal.SIGKILL)
+        while stage.pool.capacity:
+            await asyncio.sleep(0)
+
+    assert await states(await stage.begin("announced", announce=killed_meanwhile)) == [None]
+    assert not stage.begun()
+
+
+async def test_a_slot_whose_run_could_not_be_announced_serves_the_next(stage: Stage) -> None:
+    async def refused() -> None:
+        raise ConnectionError("nobody listens")
+
+    for number in range(3):  # one more than there are slots
+        with pytest.raises(ConnectionError):
+            await (await stage.begin(f"unheard-of-{number}", announce=refused))[0]
+    assert await states(await stage.begin("next-0", "next-1")) == [SUCCEEDED] * 2
+    assert stage.begun() == Counter(["next-0", "next-1"])
 
 
 async def test_nothing_waits_behind_a_run_that_goes_on_for_long(stage: Stage) -> None:
