@@ -319,7 +319,7 @@ def _bulk_command(fields: Mapping[str, Any]) -> BulkCommand:
 
 def require_job_id(field: str, text: str) -> None:
     """Raises InvalidJob for a text that can be no job's id."""
-    if not (is_generated(text) or is_name(text)):
+    if not (isinstance(text, str) and (is_generated(text) or is_name(text))):
         raise InvalidJob(
             field,
             f"{text!r:.80} is no job's id, which is made of 1 to {NAME_LENGTH_MAX} letters, digits or any of . _ : / -",

@@ -46,6 +46,8 @@ FIELD = "trigger.cron"
 _HOUR = 1
 _FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 _VALUES = ("0 to 59", "0 to 23", "1 to 31 or L", "1 to 12 or JAN to DEC", "0 to 7 or SUN to SAT")
+#: What a field begins with that leaves its value open, alone or in steps; croniter reads `?` as `*`.
+_ANY = ("*", "?")
 _RANDOM_FIELD = re.compile(r"[hr](\(|/|\Z)|.*~", re.IGNORECASE)  # other crons know these
 _DAY = timedelta(days=1)
 #: What stands for the next fire of an expression that has none.
@@ -80,7 +82,7 @@ class _Schedule:
         self._expression = CRON_WORDS.get(expression, expression)
         hour = self._expression.split()[1]
         self._every_hour = len(_values(_HOUR, hour)) == 24
-        self._wild_hour = self._every_hour or hour.startswith("*")
+        self._wild_hour = self._every_hour or hour.startswith(_ANY)
         self._zone = zone
         #: Pairs of a time, and the first fire after it.
         self._gaps: tuple[tuple[int, int], ...] = ()
@@ -111,7 +113,7 @@ class _Schedule:
     def _matches(self, after: datetime) -> Iterator[datetime]:
         """The times without a zone that match, later than a given one, in order; one that matches twice may come twice."""
         minute, hour, day, month, weekday = self._expression.split()
-        if day.startswith("*") or weekday.startswith("*"):
+        if day.startswith(_ANY) or weekday.startswith(_ANY):
             return _iterate(self._expression, after)
         # croniter takes it for never due if the day alone never is, as on 30 February.
         days = f"{minute} {hour} {day} {month} *", f"{minute} {hour} * {month} {weekday}"

@@ -89,7 +89,8 @@ def job_from_json(source: object) -> Job:
     for name in _KINDS.keys() & fields_given.keys():
         fields_given[name] = one_of(name, _KINDS[name], fields_given[name])
     if "retry" in fields_given:
-        retry = dict(_object("retry", fields_given["retry"], _RETRY_FIELDS))
+        told = _object("retry", fields_given["retry"], _RETRY_FIELDS)
+        retry = {name: value for name, value in told.items() if value is not None}
         lists = {name: tuple(value) for name, value in retry.items() if isinstance(value, list)}
         fields_given["retry"] = Retry(**retry | lists)
     return Job(**fields_given)

@@ -13,12 +13,14 @@ A due time is *missed* if nobody could emit its run for `MISSED_AFTER_MS`: the p
 is left out of them, by the job's policy, ends in an event for each. They are gone through `LEFT_OUT_MAX` at a time, each
 time from a row that is durable. A verdict depends on the time, so an owner that repeats the work of one that was lost
 might come to another one. It doesn't for runs that were emitted: those it finds in the log. And a due time that was left out
-once is so ever after, since the later one which is run instead has become due already.
+once is so ever after, since the later one which is run instead has become due already: but for a calendar that was replaced
+meanwhile, or a change that was still to be read.
 """
 
 import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from dueline.calendars import Calendars
@@ -154,7 +156,38 @@ class Judge:
                 name = None
             if name is not None:
                 return AttemptState.SKIPPED, f"it lies on a date of the calendar {name}"
-        return _missed(job, run, now_ms)
+        return self._missed(job, run, now_ms)
+
+    def _missed(self, job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
+        """Why a due time that nobody could run in time is not run, if it isn't."""
+        late_ms = now_ms - job.emit_ms(run.due_ms)
+        if late_ms > IN_TIME_MS and (reason := run.expired(now_ms)) is not None:
+            return AttemptState.MISSED, reason
+        if late_ms <= MISSED_AFTER_MS:
+            return None
+        if late_ms > job.catch_up_s * 1000:
+            return (
+                AttemptState.MISSED,
+                f"nobody could start it within {job.catch_up_s:g} s, to which catch_up_s limits what is caught up",
+            )
+        if job.missed is Missed.SKIP:
+            return AttemptState.SKIPPED, "it was missed, and the policy of its job skips what was"
+        if job.missed is Missed.LATEST:
+            next_ms = self._next_ms(job, run)
+            if next_ms is not None and job.emit_ms(next_ms) <= now_ms:
+                return (
+                    AttemptState.SKIPPED,
+                    "it was missed, and by the policy of its job only the latest of what was is run",
+                )
+        return None
+
+    def _next_ms(self, job: Job, run: ReadyRun) -> int | None:
+        """The next due time at which there is to be a run of the same version; None if there is none."""
+        try:
+            next_ms = job.next_ms(run.due_ms, self._calendars)
+        except InvalidJob:
+            next_ms = job.next_ms(run.due_ms)
+        return None if next_ms is None or self.is_void(replace(run, due_ms=next_ms)) else next_ms
 
 
 def _following(row: ScheduledRun, due_ms: int, job: Job | None = None) -> ScheduledRun | None:
@@ -166,27 +199,3 @@ def _following(row: ScheduledRun, due_ms: int, job: Job | None = None) -> Schedu
     if next_ms is None:
         return None
     return next_row(row, job, next_ms)
-
-
-def _missed(job: Job, run: ReadyRun, now_ms: int) -> tuple[AttemptState, str] | None:
-    """Why a due time that nobody could run in time is not run, if it isn't."""
-    late_ms = now_ms - job.emit_ms(run.due_ms)
-    if late_ms > IN_TIME_MS and (reason := run.expired(now_ms)) is not None:
-        return AttemptState.MISSED, reason
-    if late_ms <= MISSED_AFTER_MS:
-        return None
-    if late_ms > job.catch_up_s * 1000:
-        return (
-            AttemptState.MISSED,
-            f"nobody could start it within {job.catch_up_s:g} s, to which catch_up_s limits what is caught up",
-        )
-    if job.missed is Missed.SKIP:
-        return AttemptState.SKIPPED, "it was missed, and the policy of its job skips what was"
-    if job.missed is Missed.LATEST:
-        next_ms = job.next_ms(run.due_ms)
-        if next_ms is not None and job.emit_ms(next_ms) <= now_ms:
-            return (
-                AttemptState.SKIPPED,
-                "it was missed, and by the policy of its job only the latest of what was is run",
-            )
-    return None

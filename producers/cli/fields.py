@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dueline.client import TIMEOUT_S
+from dueline.delivery import DELIVERY_MAX_S
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -86,10 +87,17 @@ class JsonObject(click.ParamType):
         return found
 
 
+def _within(ctx: click.Context, param: click.Parameter, value: timedelta) -> timedelta:
+    if not timedelta(0) < value <= timedelta(seconds=DELIVERY_MAX_S):
+        raise click.BadParameter(f"must be more than 0 and at most {DELIVERY_MAX_S:g}s", ctx, param)
+    return value
+
+
 #: For commands that submit.
 within_option = click.option(
     "--within",
     type=Duration(),
     default=timedelta(seconds=TIMEOUT_S),
+    callback=_within,
     help=f"Time for Kafka to acknowledge.  [else {TIMEOUT_S:g}s]",
 )

@@ -35,8 +35,8 @@ _COLOURS = {
 
 def console() -> Console:
     """A console for what a command shows."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+    made = Console(highlight=False, markup=False)  # what users wrote may hold brackets
+    return made if made.is_terminal else Console(highlight=False, markup=False, width=PIPE_WIDTH)
 
 
 def jobs_table(jobs: Iterable[JobView]) -> Table:

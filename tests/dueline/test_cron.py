@@ -15,7 +15,7 @@ from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dueline.cron import CRON_WORDS, first_shown
+from dueline.cron import CRON_WORDS, first_shown, next_fire_ms
 from dueline.errors import InvalidJob
 from dueline.triggers import Cron
 from tests.dueline.cron_oracle import DAY, MINUTE, Shown, changes, fires, walk
@@ -286,3 +286,13 @@ def test_the_first_midnight_of_a_day() -> None:
     ):
         wall = datetime.fromisoformat(midnight)
         assert first_shown(wall, ZoneInfo(zone)) == datetime.fromisoformat(shown).replace(tzinfo=UTC)
+
+
+def test_a_question_mark_leaves_the_day_to_the_other_field() -> None:
+    for open_day, expression in (("? * MON", "* * MON"), ("15 * ?", "15 * *")):
+        after_ms = 0
+        for _ in range(3):
+            fire_ms = next_fire_ms(f"0 0 {expression}", "UTC", after_ms)
+            assert fire_ms is not None
+            assert next_fire_ms(f"0 0 {open_day}", "UTC", after_ms) == fire_ms
+            after_ms = fire_ms

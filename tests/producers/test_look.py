@@ -239,11 +239,11 @@ def test_a_kafka_that_is_down_is_one_line() -> None:
 @pytest.mark.servers
 def test_rejected_submissions_are_read_from_their_topic(servers: Servers) -> None:
     producer = Producer({"bootstrap.servers": servers.settings.kafka})
-    marks = {REASON: b"neither JSON nor Avro", PLACE: b"jobs.submissions/3/9", CUT: b"5 bytes"}
+    marks = {REASON: b"neither JSON nor Avro: [/data/x]", PLACE: b"jobs.submissions/3/9", CUT: b"5 bytes"}
     producer.produce(REJECTED, b"\xffbytes", b"key", headers=dict(marks), partition=3)
     assert producer.flush(10) == 0
     arguments = ["--kafka", servers.settings.kafka, "rejected"]
-    assert "neither JSON nor Avro" in shown(*arguments)
+    assert "neither JSON nor Avro: [/data/x]" in shown(*arguments)
     ours = [form for form in read(*arguments) if form["key"] == "key"]
     assert ours[0]["place"] == "jobs.submissions/3/9"
     assert ours[0]["value"] == "\\xffbytes"

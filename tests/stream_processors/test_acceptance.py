@@ -672,6 +672,7 @@ def commanded(action: str, **fields: Any) -> bytes:
         (json.dumps({"action": "retry", "run": f"{NAME}@5"}).encode(), "nothing is recorded of it"),
         (commanded("stop"), "'stop' is not one of cancel"),
         (commanded("pause", id="no id"), "is no job's id"),
+        (commanded("pause", id=5), "5 is no job's id"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused_and_the_job_stays(value: bytes, reason: str) -> None:

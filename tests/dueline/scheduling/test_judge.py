@@ -1,12 +1,13 @@
 """What becomes of a row whose time has come: one example for each way. That it holds over crashes is in test_control_model.py."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
 
-from dueline.clock import from_ms
+from dueline.calendars import Calendar
+from dueline.clock import from_ms, to_ms
 from dueline.codec import decode_ready_run, encode_job
 from dueline.job import Job
 from dueline.policies import Missed
@@ -18,7 +19,7 @@ from dueline.states import AttemptState
 from dueline.triggers import Every, Once
 
 NOW_MS = 1_800_000_000_000
-MINUTE_MS = 60_000
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
 CANCELLED, MISSED, SKIPPED = AttemptState.CANCELLED, AttemptState.MISSED, AttemptState.SKIPPED
 
 
@@ -203,3 +204,20 @@ def test_changes_that_have_passed_are_forgotten() -> None:
     assert judge.judge(once(NOW_MS), NOW_MS) == Judged(False)
     judge.forget(NOW_MS + 1)
     assert judge.judge(once(NOW_MS), NOW_MS) == Judged(True)
+
+
+def test_the_latest_of_what_was_missed_is_not_one_that_a_calendar_leaves_out() -> None:
+    today = from_ms(NOW_MS).date()
+    calendars = {"closed": Calendar("closed", (today,))}
+    midnight_ms = to_ms(datetime.combine(today, time(), UTC))
+    trigger = Every(timedelta(days=1), start=from_ms(midnight_ms - DAY_MS), excluding=("closed",))
+    job = Job(id="job", executor_class="x", triggers=(trigger,))
+    run = ReadyRun.of(job, due_ms=midnight_ms - DAY_MS, emit_ms=midnight_ms - DAY_MS, version=7)
+    verdict = Judge(calendars=calendars).judge(row_of(run, 7, encode_job(job)), NOW_MS)
+    assert (verdict.ready, verdict.events) == (True, ())
+
+
+def test_the_latest_of_what_was_missed_before_a_change_is_run() -> None:
+    verdict = judged(recurring(NOW_MS - 5 * MINUTE_MS), NOW_MS, change(8, NOW_MS - 3 * MINUTE_MS - 1))
+    assert (ends(verdict), next_minute(verdict)) == ([(-5, SKIPPED)], -4)
+    assert judged(recurring(NOW_MS - 4 * MINUTE_MS), NOW_MS, change(8, NOW_MS - 3 * MINUTE_MS - 1)).ready
