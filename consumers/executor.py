@@ -114,12 +114,8 @@ class Executor:
             deliver=lambda records: publisher.deliver(records, intake.check),
             leased=self._slots.leased,
         )
-        works = (self._beat(), self._mark(), self._delete_outputs())
+        works = (self._serve(intake, ready), self._beat(), self._mark(), self._delete_outputs())
         background = [asyncio.create_task(work) for work in works]
-        await intake.start()
-        settle_memory()
-        ready.set_result(None)
-        log.info("executor %s serves %s", self.id, ", ".join(self._classes), extra={"action": "serving"})
         ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), self._slots.lost]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._slots.lost.done():
@@ -133,6 +129,12 @@ class Executor:
         await self._slots.close()
         await publisher.close()
         await self._outputs.close()
+
+    async def _serve(self, intake: Intake, ready: "asyncio.Future[None]") -> None:
+        await intake.start()  # with more executors than shards that may take until one of them ends
+        settle_memory()
+        ready.set_result(None)
+        log.info("executor %s serves %s", self.id, ", ".join(self._classes), extra={"action": "serving"})
 
     def fail(self, error: BaseException) -> None:
         """End the process at once: its runs die with its guard, and are read again by their next owner."""
@@ -199,8 +201,10 @@ class Executor:
         self._doubtful |= held.doubtful
         self._positions.hold(shard, held.claim.position, held.findings.next_offset)
         log.info("holds shard %d, epoch %d", shard, held.epoch, extra={"action": "shard_held"})
+        heeded_until = self._account.taken.get((CONTROL, shard), 0)
         for offset, order in held.cancels:
-            self._cancels.foresee(order, (CONTROL, shard), offset)
+            if offset >= heeded_until:
+                self._cancels.foresee(order, (CONTROL, shard), offset)
         for taken in self._early.pop(shard, []):
             self._admit(taken)
 

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -304,6 +305,9 @@ class Intake:
             time.sleep(COMMIT_RETRY_S)
         self._leases.give_up(shards)
         self._taker.lease(self._leases.until_s)
+        if paused := self._pauses & places:
+            # It would still be so when the shard comes back.
+            self._consumer.resume([TopicPartition(*place) for place in paused])
         self._forget(places)
 
     def _lost(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -312,8 +316,16 @@ class Intake:
 
     def _give_up(self, shards: frozenset[int]) -> threading.Event:
         done = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(self._taker.give_up(shards), self._loop)
-        future.add_done_callback(lambda _: done.set())
+
+        def ended(giving_up: "Future[None]") -> None:
+            if error := giving_up.exception():
+                self._loop.call_soon_threadsafe(
+                    self._failed, error
+                )  # what runs may go on: nothing is released
+            else:
+                done.set()
+
+        asyncio.run_coroutine_threadsafe(self._taker.give_up(shards), self._loop).add_done_callback(ended)
         return done
 
     def _forget(self, places: set[Place]) -> None:

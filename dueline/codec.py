@@ -291,6 +291,8 @@ def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
     require_job_id("run.job_id", run.job_id)
     if not 1 <= fields["follows"] < run.attempt:
         raise InvalidJob("run.attempt", f"{run.attempt} does not come after attempt {fields['follows']}")
+    if run.attempt > ATTEMPT_MAX:  # the reader takes any number for an int
+        raise InvalidJob("run.attempt", f"{run.attempt} is more than {ATTEMPT_MAX}")
     for field, instant_ms in (("run.due_ms", run.due_ms), ("run.emit_ms", run.emit_ms)):
         if not 0 <= instant_ms <= MOMENT_MAX_MS:
             raise InvalidJob(field, f"{instant_ms} lies outside the years 1970 to 9000")
@@ -325,6 +327,9 @@ def require_job_id(field: str, text: str) -> None:
             f"{text!r:.80} is no job's id, which is made of 1 to {NAME_LENGTH_MAX} letters, digits or any of . _ : / -",
         )
 
+
+#: What fits into the tables, with room for those that follow.
+ATTEMPT_MAX = 1_000_000_000
 
 _SUBMISSIONS: Mapping[str, Callable[[Mapping[str, Any]], Submission]] = {
     "JobSubmission": _job,

@@ -252,6 +252,8 @@ class PartitionedApp:
             return  # revoked meanwhile: its next owner reads it
         if worker.next_offset is not None and message.offset > worker.next_offset:
             await self._check_gap(message, worker.next_offset)
+            if self.workers.get(message.partition) is not worker:
+                return
         await worker.offer(message)
 
     async def _check_gap(self, message: Message, expected: int) -> None:

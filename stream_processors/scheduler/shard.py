@@ -138,7 +138,7 @@ class Shard(Worker):
             # The last owner may still be sending: until its last store, which lies before ours, is too old to trust.
             await asyncio.sleep(STORE_TRUSTED_S)
         self._nobody_sends = True
-        emitted = await asyncio.to_thread(self._emitted_since, self._row)
+        emitted = await answered(lambda: self._emitted_since(self._row))
         await self._calendars.refresh()
         self._judge = Judge(emitted, self._calendars)
         self._changes_until_ms = self._row.cursor_ms - CHANGES_KEPT_MS
@@ -297,12 +297,17 @@ class Shard(Worker):
         while True:
             self._read_now.clear()
             ahead_ms = wheel.position[0] - self._clock.now_ms()
-            if ahead_ms >= READ_AHEAD_MS or len(wheel) >= HEAP_ROWS_MAX:
+            if ahead_ms >= READ_AHEAD_MS or len(wheel) >= HEAP_ROWS_MAX or self._outruns(wheel):
                 # Until the time has come, or a turn of the wheel has made room.
                 await _wait(self._read_now, max(TURN_INTERVAL_S, (ahead_ms - READ_AHEAD_MS) / 1000))
                 continue
             await self._read_page(wheel)
             self._turn_now.set()
+
+    def _outruns(self, wheel: Wheel) -> bool:
+        """Whether to read on would delete what a next owner may still have to read, after an outage of days."""
+        stored_ms = (self.stored or self._row).cursor_ms
+        return wheel.position[0] - stored_ms >= (KEPT_MINUTES - 1) * BUCKET_MS
 
     async def _read_page(self, wheel: Wheel) -> None:
         minute = minute_of(wheel.position[0])

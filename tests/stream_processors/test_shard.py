@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -118,14 +119,8 @@ async def test_a_shard_that_moves_on_while_its_last_owner_may_still_send_is_not_
     assert rows.released == []
 
 
-@pytest.mark.parametrize("largest_page", [1, 40, PAGE_ROWS])
-async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int) -> None:
-    rows = [row(1000, f"{n:02}") for n in range(3 if largest_page == 1 else 90)]
-    schedule = Schedule(rows, largest_page)
-    shard = shard_on(schedule)
-    shard._judge = Judge()
-    transport = Transport()
-    wheel = Wheel(
+def wheel_with(transport: Transport) -> Wheel:
+    return Wheel(
         cursor_ms=0,
         submissions=1,
         ready=dict.fromkeys(Priority, 0),
@@ -137,6 +132,16 @@ async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int)
         progress=lambda: None,
         failed=lambda error: pytest.fail(repr(error)),
     )
+
+
+@pytest.mark.parametrize("largest_page", [1, 40, PAGE_ROWS])
+async def test_a_bucket_is_read_whole_whatever_its_rows_weigh(largest_page: int) -> None:
+    rows = [row(1000, f"{n:02}") for n in range(3 if largest_page == 1 else 90)]
+    schedule = Schedule(rows, largest_page)
+    shard = shard_on(schedule)
+    shard._judge = Judge()
+    transport = Transport()
+    wheel = wheel_with(transport)
     while not schedule.deleted:
         await shard._read_page(wheel)
     assert wheel.position == (BUCKET_MS, "", 0, 0)
@@ -156,3 +161,29 @@ def test_wheels_turn_at_once_when_little_is_due_and_together_when_much_is() -> N
     assert turning.wait_s(10.001 + TURN_PACE_S) == 0
     assert turning.wait_s(10.002 + TURN_PACE_S) == 0
     assert turning.wait_s(10.009 + TURN_PACE_S) > 0
+
+
+async def test_reading_on_after_days_deletes_nothing_that_the_stored_cursor_has_not_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream_processors.scheduler.shard.KEPT_MINUTES", 10)
+    schedule = Schedule([], PAGE_ROWS)
+    shard = shard_on(schedule)
+    shard._clock = BrokerClock(ManualClock(100 * BUCKET_MS))
+    shard._clock.heard(100 * BUCKET_MS)
+    shard._judge = Judge()
+    shard._row = row_of_shard = ShardRow(
+        shard=0, epoch=1, owner="test", cursor_ms=0, submissions=1, ready=dict.fromkeys(Priority, 0)
+    )
+    wheel = wheel_with(Transport())
+    reading = asyncio.create_task(shard._keep_read(wheel))
+    for cursor_ms in (0, 20 * BUCKET_MS):
+        shard._row = replace(row_of_shard, cursor_ms=cursor_ms)
+        shard._read_now.set()
+        while not shard._outruns(wheel):
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert wheel.position[0] == cursor_ms + 9 * BUCKET_MS
+        assert max(schedule.deleted) < cursor_ms // BUCKET_MS
+    reading.cancel()
