@@ -218,6 +218,9 @@ def test_the_retry_of_a_job_that_was_just_short_enough_is_accepted_with_its_prog
     )
     command = RetryCommand(follows=1, run=run)
     assert decode_submission(codec.encode_retry_command(command)) == command
+    beyond = replace(command, run=replace(run, attempt=codec.ATTEMPT_MAX + 1))
+    with pytest.raises(InvalidJob, match="is more than 1000000000"):
+        decode_submission(codec.encode_retry_command(beyond))
     with pytest.raises(InvalidJob, match="at most 325000"):
         decode_submission(codec.encode_retry_command(command) + bytes(2000))
 
