@@ -43,9 +43,17 @@ class Jobs:
     def job(self, job_id: str) -> JobView:
         return self._ask(lambda views: views.job(job_id))
 
-    def states(self, job_ids: Iterable[str]) -> list[JobState]:
-        async def all_of_them(views: Views) -> list[JobState]:
-            return [view.state for view in await asyncio.gather(*map(views.job, job_ids))]
+    def states(self, job_ids: Iterable[str]) -> list[JobState | None]:
+        """None for those that are not stored yet."""
+
+        async def state(views: Views, job_id: str) -> JobState | None:
+            try:
+                return (await views.job(job_id)).state
+            except LookupError:
+                return None
+
+        async def all_of_them(views: Views) -> list[JobState | None]:
+            return await asyncio.gather(*(state(views, job_id) for job_id in job_ids))
 
         return self._ask(all_of_them)
 
@@ -67,7 +75,7 @@ class Jobs:
         yield from page.runs
 
     def until(self, job_id: str, state: JobState) -> JobView:
-        wait_for(lambda: self._state(job_id) is state, f"{job_id} to be {state}", LIMIT_S)
+        wait_for(lambda: self.states([job_id]) == [state], f"{job_id} to be {state}", LIMIT_S)
         return self.job(job_id)
 
     def until_runs(self, job_id: str, count: int, state: RunState) -> list[RunView]:
@@ -76,12 +84,6 @@ class Jobs:
 
         wait_for(lambda: len(in_state()) >= count, f"{count} runs of {job_id} to be {state}", LIMIT_S)
         return in_state()
-
-    def _state(self, job_id: str) -> JobState | None:
-        try:
-            return self.job(job_id).state
-        except LookupError:
-            return None
 
     def _ask(self, question: Callable[[Views], Awaitable[T]]) -> T:
         async def ask() -> T:
