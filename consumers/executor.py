@@ -199,7 +199,7 @@ class Executor:
         self._epochs[shard] = held.epoch
         self._findings[shard] = held.findings
         self._doubtful |= held.doubtful
-        self._positions.hold(shard, held.claim.position, held.findings.next_offset)
+        self._positions.hold(shard, held.claim.position, held.findings.next_offset, held.unread)
         log.info("holds shard %d, epoch %d", shard, held.epoch, extra={"action": "shard_held"})
         heeded_until = self._account.taken.get((CONTROL, shard), 0)
         for offset, order in held.cancels:

@@ -119,6 +119,8 @@ class Findings:
             self.begun[event.run_id][event.attempt] = Begun(event, lost=True)  # if nothing more is said of it
         elif event.state is AttemptState.INTERRUPTED:
             before = begun.get(event.attempt)
+            if before is not None and before.told:
+                return  # Kafka has it twice
             lost = before is not None and event.epoch > before.event.epoch
             self.begun[event.run_id][event.attempt] = Begun(event, lost=lost, told=True)
         else:

@@ -4,6 +4,8 @@
                     │                                          ──► event acknowledged ──► offset committable
                     └──► left out: its job was cancelled, it is too late for it, or another run of its job is enough
 
+While the disk takes no output nothing begins, and what has ended waits; it is given back when its shard goes.
+
 Invariant D: a committed offset means a durable output, a durable event and a durable retry command.
 """
 
@@ -19,7 +21,7 @@ from consumers.backlog import Taken
 from consumers.bulletin import Bulletin
 from consumers.cancels import Cancels
 from consumers.findings import LOST_ALONE_MAX, Ended, Past
-from consumers.output_store import OutputWriter
+from consumers.output_store import OutputNotStored, OutputWriter
 from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slot_link import NotBegun
@@ -35,10 +37,14 @@ log = logging.getLogger(__name__)
 
 #: A run that was told to end before a slot had it is told again: it gets one when it has been announced.
 INTERRUPT_AGAIN_S = 0.1
-#: A run that is not over so long after its timeout hangs in us: in the output store, say. And so long there may be no slot.
+#: Between two attempts to store an output.
+STORE_AGAIN_S = 1.0
+#: A run that is not over so long after its timeout hangs in us: in the output store, say. And so long there may be no slot, or
+#: no room on the disk, before another executor has a try.
 STUCK_AFTER_S = 120.0
 
 OVERLAP = "another run of its job was still performed, and the overlap policy of its job leaves out what comes meanwhile"
+NOT_STORED = "its output could not be stored before its executor gave up its shard"
 DISPLACED = "the next run of its job has come, for which the overlap policy of its job ends the one before"
 
 
@@ -75,6 +81,8 @@ class Performer:
         self._bulletin = Bulletin(reporter, clock)
         #: When a slot was last seen up, by CLOCK_BOOTTIME.
         self._slots_up_s = clock.elapsed_s()
+        #: Since when no output can be stored, by CLOCK_BOOTTIME; None while they can.
+        self._unstored_since_s: float | None = None
 
     def admit(self, taken: Taken, past: Past, *, doubtful: bool) -> None:
         """A run of a shard that is held: it waits for its turn, unless former owners have done with it.
@@ -97,6 +105,8 @@ class Performer:
 
     def start_runs(self) -> None:
         """Begin what may begin."""
+        if self._unstored_since_s is not None:
+            return  # what could not be stored would have to be done again
         while (taken := self._turns.next(self._clock.now_ms())) is not None:
             self._account.begin(taken)
             self._begin(taken, self._perform(taken))
@@ -137,6 +147,10 @@ class Performer:
     def check(self) -> None:
         """Fail if a run makes no progress any more, though its timeout is long over, or if none could begin for long."""
         now_s = self._clock.elapsed_s()
+        if self._unstored_since_s is not None:
+            if now_s - self._unstored_since_s > STUCK_AFTER_S and not self._leaving:
+                self._keep(asyncio.create_task(self._give_all_back()))
+            return
         if self._pool.capacity:
             self._slots_up_s = now_s
         elif now_s - self._slots_up_s > STUCK_AFTER_S:
@@ -148,6 +162,12 @@ class Performer:
             if late_s > STUCK_AFTER_S:
                 what = f"run {taken.run.run_id} attempt {taken.run.attempt}"
                 self._failed(DuelineError(f"{what} is not over {late_s:.0f} s after its timeout"))
+
+    async def _give_all_back(self) -> None:
+        await self.give_up({taken.partition for taken, _ in self._in_hand.values()}, 0)
+        self._failed(
+            DuelineError(f"no output could be stored in {STUCK_AFTER_S:g} s; what is logged before says why")
+        )
 
     def _begin(self, taken: Taken, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -183,7 +203,10 @@ class Performer:
                 retry_ms=outcome.retry_ms,
                 progress=outcome.progress,
             )
-            await self._conclude(taken, _with_its_end(taken.run, outcome, following), following)
+            outcome = _with_its_end(taken.run, outcome, following)
+            if not await self._conclude(taken, outcome, following):
+                lost = replace(outcome, state=AttemptState.INTERRUPTED, reason=NOT_STORED)
+                await self._reporter.ended(taken, lost, "", None)
 
     async def _perform_in_slot(self, taken: Taken) -> Outcome:
         started_ms = self._clock.now_ms()
@@ -212,11 +235,35 @@ class Performer:
         while not (task.done() or self._pool.cancel(key, reason)):
             await asyncio.wait([task], timeout=INTERRUPT_AGAIN_S)  # it has no slot yet, or none any more
 
-    async def _conclude(self, taken: Taken, outcome: Outcome, following: ReadyRun | None) -> None:
-        output = await self._outputs.write(outcome.output_of(taken.run, outcome.started_ms, outcome.ended_ms))
+    async def _conclude(self, taken: Taken, outcome: Outcome, following: ReadyRun | None) -> bool:
+        """Make the end of a run durable. False if its shard goes before its output could be: then it has not ended."""
+        output = await self._stored(taken, outcome)
+        if output is None:
+            return False
         placed = await self._reporter.ended(taken, outcome, output, following)
         self._positions.reported(taken.partition, placed.offset)
         self._finish(taken)
+        return True
+
+    async def _stored(self, taken: Taken, outcome: Outcome) -> str | None:
+        """The address of a run's output, as soon as the disk takes it; None if its shard goes before."""
+        output = outcome.output_of(taken.run, outcome.started_ms, outcome.ended_ms)
+        while True:
+            try:
+                address = await self._outputs.write(output)
+            except OutputNotStored as error:
+                if taken.partition in self._leaving:
+                    return None
+                if self._unstored_since_s is None:
+                    self._unstored_since_s = self._clock.elapsed_s()
+                    log.error("%s; no run begins until then", error, extra={"action": "output_failed"})
+                await asyncio.sleep(STORE_AGAIN_S)
+            else:
+                if self._unstored_since_s is not None:
+                    self._unstored_since_s = None
+                    log.info("outputs can be stored again", extra={"action": "output_stored"})
+                    self.start_runs()
+                return address
 
     async def _pass_over(self, taken: Taken, ended: Ended) -> None:
         log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})

@@ -5,7 +5,8 @@ end, so that a ready record that was emitted twice is known when it comes the se
 
 Events are not looked at one by one. A mark, made once a second, says how far the log was and which ready records had been
 taken by then. All that ends later lies behind it in the log; so once all that was taken before the mark is
-committed, nothing before it is needed.
+committed, nothing before it is needed. A new owner has also taken what its former one may have ended, which is all that the
+ready topics held by then.
 """
 
 from collections import deque
@@ -30,6 +31,8 @@ class _Mark:
 @dataclass(slots=True)
 class _Shard:
     end: int
+    #: The ends of the ready partitions when it was taken over, as far as there was something to read.
+    unread: Mapping[Place, int]
     marks: deque[_Mark] = field(default_factory=deque)
 
 
@@ -41,10 +44,13 @@ class Positions:
         self.positions: dict[int, int] = {}
         self._shards: dict[int, _Shard] = {}
 
-    def hold(self, shard: int, position: int, end: int) -> None:
-        """The shard is held; its former owner's position counts until it can be moved on."""
+    def hold(self, shard: int, position: int, end: int, unread: Mapping[Place, int]) -> None:
+        """The shard is held; its former owner's position counts until it can be moved on.
+
+        `unread`: up to where its ready partitions are to be read before all is known that its former owner may have ended.
+        """
         self.positions[shard] = position
-        self._shards[shard] = _Shard(end)
+        self._shards[shard] = _Shard(end, unread)
 
     def reported(self, shard: int, offset: int) -> None:
         """An event of the shard was acknowledged at this offset. To be told before its ready record is finished."""
@@ -55,6 +61,7 @@ class Positions:
         """Set a mark in each shard, and move on to the last one before which nothing is needed."""
         for shard, state in self._shards.items():
             of_shard = {place: offset for place, offset in taken.items() if place[1] == shard}
+            of_shard |= {place: max(end, of_shard.get(place, 0)) for place, end in state.unread.items()}
             state.marks.append(_Mark(now_s, state.end, of_shard))
             while state.marks and _is_passed(state.marks[0], now_s, committable):
                 self.positions[shard] = state.marks.popleft().offset

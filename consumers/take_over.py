@@ -42,6 +42,8 @@ class Held:
     #: The ends of its ready partitions, below which the former owner may have begun runs without saying so; empty if it
     #: gave the shard up in good order.
     doubtful: Mapping[Place, int]
+    #: The ends of those of its ready partitions that hold records which are to be read, when the former owner began no more of them.
+    unread: Mapping[Place, int]
     #: The cancels that lie in its partition of jobs.control, with their offsets: its runs begin when they are known.
     cancels: Sequence[tuple[int, CancelOrder]] = ()
 
@@ -73,7 +75,7 @@ class TakeOver:
         findings = {claim.shard: Findings(claim.position) for claim in claims}
         await self._read(findings)
         await asyncio.sleep(max(claim.starts_s for claim in claims) - self._clock.elapsed_s())
-        ends = await self._ends([claim.shard for claim in claims if claim.found and not claim.found.released])
+        ends = await self._ends([claim.shard for claim in claims])
         epochs = {claim: _next_epoch(claim, findings[claim.shard]) for claim in claims}
         await self._hold(epochs)
         until_s = {claim: claim.held.result() for claim in claims}
@@ -89,7 +91,8 @@ class TakeOver:
                 claim=claim,
                 epoch=epochs[claim],
                 findings=findings[claim.shard],
-                doubtful={place: end for place, end in ends.items() if place[1] == claim.shard},
+                doubtful={} if claim.found is None or claim.found.released else _of(claim, ends),
+                unread=_of(claim, ends),
                 cancels=cancels[claim.shard],
             )
             for claim in claims
@@ -104,7 +107,16 @@ class TakeOver:
 
     async def _ends(self, shards: Sequence[int]) -> Mapping[Place, int]:
         places = [(topic, shard) for shard in shards for topic in READY.values()]
-        return await answered(lambda: ends_of(self._settings, places)) if places else {}
+        return await answered(lambda: ends_of(self._settings, places))
+
+
+def _of(claim: Claim, ends: Mapping[Place, int]) -> Mapping[Place, int]:
+    """The ends of its ready partitions behind what is to be read."""
+    return {
+        (topic, shard): end
+        for (topic, shard), end in ends.items()
+        if shard == claim.shard and end > claim.begins.get(topic, 0)
+    }
 
 
 def _next_epoch(claim: Claim, findings: Findings) -> int:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: Between attempts at a delivery that failed after its own long time-out, or at once because the queue is full.
 RETRY_PAUSE_S = 0.5
+#: The producer has failed for good (librdkafka calls it fatal and answers so from then on), or the record never fits.
+_FOR_EVER = {KafkaError._FATAL, KafkaError.MSG_SIZE_TOO_LARGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,16 @@ class Publisher:
     ) -> Sequence[Placed]:
         """Send records until all are acknowledged, however long Kafka is away, or until `check` raises.
 
-        One whose acknowledgement was lost is then in the log twice; its readers know it by its key.
+        One whose acknowledgement was lost is then in the log twice; its readers know it by its key. Raises KafkaException for
+        what would fail for ever: a record that is too long, or a producer that only a new one can replace.
         """
         while True:
             check()
             try:
                 return await self.publish(records)
             except (KafkaException, BufferError) as error:
+                if _is_for_ever(error):
+                    raise
                 log.warning("not acknowledged, sending again: %s", error, extra={"action": "publish_failed"})
                 await asyncio.sleep(RETRY_PAUSE_S)
 
@@ -131,6 +136,12 @@ class Publisher:
                 batch.fail(KafkaException(error))
             batch.placed[index] = placed
             batch.end_if_complete()
+
+
+def _is_for_ever(error: Exception) -> bool:
+    """Whether the same would fail again, however often it were sent."""
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, KafkaError) and (cause.fatal() or cause.code() in _FOR_EVER)
 
 
 @dataclass(slots=True)

@@ -106,21 +106,25 @@ class Worker(abc.ABC):
         """Add a message; waits while the inbox is full."""
         self.next_offset = message.offset + 1
         if not self._inbox:
-            self._progress_at = SystemClock().elapsed_s()  # it had nothing to do: that is no standstill
+            self.progressed()  # it had nothing to do: that is no standstill
         self._inbox.append(message)
         self._wake.set()
         if len(self._inbox) >= INBOX_MAX:
             self._room.clear()
             await self._room.wait()
 
+    def progressed(self) -> None:
+        """It is not stuck: to be called, from any thread, in the midst of what may take minutes."""
+        self._progress_at = SystemClock().elapsed_s()
+
     def stuck(self) -> bool:
-        """Whether messages have waited for long, and it has begun no batch meanwhile."""
+        """Whether messages have waited for long, and it has made no progress meanwhile."""
         return bool(self._inbox) and SystemClock().elapsed_s() - self._progress_at > STUCK_AFTER_S
 
     async def _run(self) -> None:
         await self.prepare()
         while True:
-            self._progress_at = SystemClock().elapsed_s()
+            self.progressed()
             if not self._inbox:
                 self._wake.clear()
                 await self._wake.wait()

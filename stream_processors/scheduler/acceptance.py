@@ -31,7 +31,7 @@ from dueline.codec import (
     is_definition,
 )
 from dueline.commands import Action, BulkCommand, ControlCommand, RetryCommand
-from dueline.errors import DuelineError, InvalidJob
+from dueline.errors import DuelineError, InvalidJob, UndecodableRecord
 from dueline.ids import generated_at_ms, id_of_record, is_generated
 from dueline.job import Job
 from dueline.policies import IfExists
@@ -50,7 +50,14 @@ from dueline.scheduling.values import Change, JobRow, ScheduledRun
 from dueline.states import ENDS, AttemptState, JobState, RunState
 from infra.publisher import Record
 from stream_processors.scheduler.calendars import KnownCalendars
-from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected, spread
+from stream_processors.scheduler.received import (
+    ENVELOPE_LENGTH_MAX,
+    Received,
+    passed_on,
+    readable_id,
+    rejected,
+    spread,
+)
 
 log = logging.getLogger(__name__)
 
@@ -337,7 +344,7 @@ class Acceptance:
         self, record: Received, submission: _Decoded, error: DuelineError, found: _Found, asked: Asked
     ) -> None:
         job_id = submission.job_id if isinstance(submission, ControlCommand) else readable_id(record)
-        if job_id and self._is_elsewhere(job_id) and not record.passed_on:
+        if job_id and self._is_elsewhere(job_id) and record.is_movable and not record.passed_on:
             # Its own shard refuses it again, and can show it as REJECTED in the order of that shard's log.
             asked.records.append(passed_on(record, job_id, record.value))
             return
@@ -430,6 +437,11 @@ def _calendars_of(submission: _Decoded) -> Iterable[str]:
 
 
 def _decoded(record: Received) -> _Decoded:
+    if record.envelope_length > ENVELOPE_LENGTH_MAX:
+        return UndecodableRecord(
+            f"its key and headers have {record.envelope_length} bytes, more than {ENVELOPE_LENGTH_MAX}; "
+            "put what the job needs into its params"
+        )
     try:
         return decode_submission(record.value or b"")
     except DuelineError as error:

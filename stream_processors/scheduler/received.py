@@ -11,8 +11,8 @@ from dueline.address import REJECTED, SUBMISSIONS
 from dueline.codec import SUBMISSION_LENGTH_MAX, decode, decode_submission
 from dueline.commands import ControlCommand
 from dueline.contracts import SINGLE_OBJECT_MARK, latest
-from dueline.errors import DuelineError, UndecodableRecord
-from dueline.ids import is_generated, is_name
+from dueline.errors import UndecodableRecord
+from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
 from dueline.job import Job
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.publisher import Record
@@ -26,8 +26,8 @@ FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 FOR_MANY = "dueline-for-many"
 #: Behind which of its shard's jobs, in the order of the store, the reader of a command for many goes on.
 BEHIND = "dueline-behind"
-#: Room that the headers of a refused record may need.
-HEADERS_LENGTH_MAX = 64_000
+#: Bytes that the key and the headers of a record may have together; those that are added to it are shorter still.
+ENVELOPE_LENGTH_MAX = 64_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,19 @@ class Received:
     def for_many(self) -> bool:
         """Whether it is what a command for many jobs asks of one of them."""
         return self.header(FOR_MANY) is not None
+
+    @property
+    def envelope_length(self) -> int:
+        """Bytes of the key and the headers."""
+        return len(self.key or b"") + sum(_length(header) for header in self.headers)
+
+    @property
+    def is_movable(self) -> bool:
+        """Whether the topics take it whole once more, with the headers that are added. Compressed by its sender, it may be far longer."""
+        return (
+            self.envelope_length <= ENVELOPE_LENGTH_MAX
+            and len(self.value or b"") <= RECORD_LENGTH_MAX - 2 * ENVELOPE_LENGTH_MAX
+        )
 
     def header(self, name: str) -> bytes | None:
         """The first header of a name that has a value."""
@@ -112,11 +125,11 @@ def changed_id(key: bytes | None, value: bytes) -> str | None:
         return text if is_name(text) and not is_generated(text) else None
     try:
         submission = decode_submission(value)
-    except DuelineError:
+    except Exception:  # it is told of when the record is read
         return None
     if isinstance(submission, ControlCommand):
         return submission.job_id
-    return submission.id if isinstance(submission, Job) else None
+    return submission.id if isinstance(submission, Job) and not is_generated(submission.id or "") else None
 
 
 def passed_on(record: Received, job_id: str, value: bytes | None) -> Record:
@@ -138,13 +151,18 @@ def _with_origin(record: Received) -> tuple[tuple[str, bytes | None], ...]:
 
 def rejected(record: Received, reason: str) -> Record:
     """The record for `jobs.rejected`: bytes unchanged, the reason and the source in headers."""
-    value = record.value
+    key, value, headers = record.key, record.value, record.headers
     marks: list[tuple[str, bytes | None]] = [(REASON, reason.encode()), (PLACE, record.place.encode())]
-    length = (
-        len(value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
-    )
-    if value is not None and length > RECORD_LENGTH_MAX - HEADERS_LENGTH_MAX:
+    if not record.is_movable:
         # It cannot be passed on whole: its hash tells what is missing, and as long as that is kept its source.
-        marks.append((CUT, f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}".encode()))
-        value = value[:SUBMISSION_LENGTH_MAX]
-    return Record(REJECTED, record.key, value, headers=record.headers + tuple(marks))
+        whole = value or b""
+        marks.append((CUT, f"{len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}".encode()))
+        value = None if value is None else value[:SUBMISSION_LENGTH_MAX]
+        if record.envelope_length > ENVELOPE_LENGTH_MAX:
+            key, headers = None if key is None else key[:NAME_LENGTH_MAX], ()
+    return Record(REJECTED, key, value, headers=headers + tuple(marks))
+
+
+def _length(header: tuple[str, bytes | None]) -> int:
+    name, value = header
+    return len(name.encode("utf-8", "surrogatepass")) + len(value or b"")

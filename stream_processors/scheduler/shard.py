@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Message as LogMessage
@@ -25,7 +26,7 @@ from infra.publisher import Placed, Publisher, Record
 from infra.settings import Settings
 from infra.store import DAY, ShardRow, Store, persist
 from infra.views import Views
-from stream_processors.partitions import Worker, report_failure
+from stream_processors.partitions import BATCH_MAX, Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.bulk import page_of
@@ -45,8 +46,8 @@ READ_AHEAD_MS = 10_000
 PAGE_ROWS, HEAP_ROWS_MAX = 500, 4_000
 #: While what was read is waited for to be satisfied and stored, it is looked at as often as this.
 SATISFIED_INTERVAL_S = 0.02
-#: An offset below which all is satisfied, for who only rehearses.
-ALL_SATISFIED = 1 << 62
+#: An offset below which all is satisfied, for who only rehearses; and how many records are read for that at a time.
+ALL_SATISFIED, REHEARSED_MAX = 1 << 62, 5_000
 #: Without anything due a wheel turns as often as this, so that its cursor keeps up with the time.
 TURN_INTERVAL_S = 1.0
 #: Under load the wheels of a process turn together, with so much time between two turns: what is due meanwhile leaves in one request.
@@ -364,21 +365,26 @@ class Shard(Worker):
         ids.discard(None)
         if not ids:
             return
-
-        def concerned() -> list[Received]:
-            found = map(received_from_log, self._unread(offset))
-            return [
-                r
-                for r in found
-                if (r.key or b"").decode(errors="replace") in ids or changed_id(r.key, r.value or b"") in ids
-            ]
-
-        records = await answered(concerned)
         rehearsal = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
-        while records:
-            asked = await rehearsal.read(records, ALL_SATISFIED)
-            self._judge.learn(map(self._for_loaded, asked.changes))
-            records = [record for record in records if record.offset >= asked.end]
+        end = await self._submissions_end()
+        while offset < end:
+            records, offset = await answered(partial(self._unread_of, ids, offset, end))
+            while records:
+                self.progressed()
+                asked = await rehearsal.read(records[:BATCH_MAX], ALL_SATISFIED)
+                self._judge.learn(map(self._for_loaded, asked.changes))
+                records = [record for record in records if record.offset >= asked.end]
+
+    def _unread_of(self, ids: Container[str | None], offset: int, end: int) -> tuple[list[Received], int]:
+        """Some submissions from an offset on that name one of these jobs, and the offset from which to read on. Blocking."""
+        found: list[Received] = []
+        for message in self._unread(offset):
+            key, value = message.key() or b"", message.value() or b""
+            if key.decode(errors="replace") in ids or changed_id(key, value) in ids:
+                found.append(received_from_log(message))
+                if len(found) == REHEARSED_MAX:
+                    return found, found[-1].offset + 1
+        return found, end
 
     async def _learn_cancels(self, rows: Sequence[ScheduledRun]) -> None:
         """Retries lie further ahead than any due time tells: whether their job was cancelled is asked of the job."""
@@ -446,7 +452,9 @@ class Shard(Worker):
 
     def _unread(self, offset: int) -> Iterator[LogMessage]:
         """The submissions from an offset on that lie in the log. Blocking."""
-        return read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
+        for message in read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset}):
+            self.progressed()
+            yield message
 
     def _emitted_since(self, row: ShardRow) -> dict[RunKey, int]:
         """The runs that the ready topics hold from the offsets of a shard row on, with their emit times."""

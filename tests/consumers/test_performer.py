@@ -15,7 +15,7 @@ from consumers.backlog import Taken
 from consumers.cancels import Cancels
 from consumers.findings import NOTHING, Begun, Past
 from consumers.output_store import OutputWriter
-from consumers.performer import Performer
+from consumers.performer import NOT_STORED, Performer
 from consumers.positions import Positions
 from consumers.reporter import Reporter
 from consumers.slots import DEPTH, SlotPool
@@ -151,6 +151,65 @@ async def test_runs_that_find_no_room_can_be_too_late(stage: Stage, tmp_path: Pa
     ends.add((AttemptState.SUCCEEDED, "long"))
     while not ends <= stage.ends():
         await stage.publisher.sent(len(stage.publisher.records) + 1)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    """Stands where the outputs should be until it is deleted, and the same happens as on a full disk."""
+    obstacle = tmp_path / "outputs"
+    obstacle.touch()
+    return obstacle
+
+
+@pytest_asyncio.fixture
+async def clogged(full: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
+    """A stage on which a run has ended and its output can't be stored."""
+    pool = SlotPool(1, [CLASSES])
+    await pool.start()
+    stage = Stage(pool, full)
+    stage.perform(ready("noop", job_id="first"))
+    while "no run begins" not in caplog.text:
+        await asyncio.sleep(0.01)
+    yield stage
+    await pool.close()
+
+
+async def test_without_room_for_outputs_nothing_begins_and_nothing_is_lost(
+    clogged: Stage, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.performer.STUCK_AFTER_S", float("inf"))
+    begun = tmp_path / "begun"
+    clogged.perform(ready("mark", job_id="second", file=str(begun)), offset=1)
+    clogged.performer.check()
+    assert not clogged.account.committable.get(("ready", 0))
+    assert not begun.exists()
+    full.unlink()
+    events = [decode_run_event(record.value or b"") for record in await clogged.publisher.sent(2)]
+    assert [(event.job_id, event.state) for event in events] == [
+        ("first", AttemptState.SUCCEEDED),
+        ("second", AttemptState.SUCCEEDED),
+    ]
+    assert read_output(full, events[0].output).state is AttemptState.SUCCEEDED
+    assert clogged.account.committable == {("ready", 0): 2}
+    assert clogged.failures == []
+
+
+async def test_a_run_whose_output_has_no_room_is_given_back_with_its_shard(clogged: Stage) -> None:
+    await clogged.performer.give_up({0}, 0)
+    (event,) = [decode_run_event(record.value or b"") for record in clogged.publisher.records]
+    assert (event.state, event.reason) == (AttemptState.INTERRUPTED, NOT_STORED)
+    assert not clogged.account.committable.get(("ready", 0))
+    assert clogged.failures == []
+
+
+async def test_an_executor_that_has_no_room_for_outputs_gives_all_back_and_ends(
+    clogged: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.performer.STUCK_AFTER_S", 0)
+    clogged.performer.check()
+    while not clogged.failures:
+        await asyncio.sleep(0.01)
+    assert clogged.ends() == {(AttemptState.INTERRUPTED, "first")}
 
 
 class Replacements:

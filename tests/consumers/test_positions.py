@@ -27,11 +27,13 @@ class Shard:
     def __init__(self) -> None:
         self.account = Account()
         self.positions = Positions()
-        self.positions.hold(3, 0, 0)
+        self.positions.hold(3, 0, 0, {})
         self.log: list[Report] = []
         self.open: list[tuple[tuple[str, int], int]] = []
         self.next = dict.fromkeys(PLACES, 0)
         self.now_s = 1000.0
+        #: What the owners before have committed.
+        self.committed = dict.fromkeys(PLACES, 0)
 
     def take(self, place: tuple[str, int]) -> None:
         self.account.take(place, self.next[place])
@@ -41,9 +43,23 @@ class Shard:
     def finish(self, index: int) -> None:
         if self.open:
             place, offset = self.open.pop(index % len(self.open))
-            self.log.append(Report(place, offset, self.now_s))
-            self.positions.reported(3, len(self.log) - 1)
+            if not any((report.place, report.ready_offset) == (place, offset) for report in self.log):
+                self.log.append(Report(place, offset, self.now_s))
+                self.positions.reported(3, len(self.log) - 1)
             self.account.finish(place, offset)
+
+    def take_over(self, wait_s: float) -> None:
+        """Another executor goes on with what is committed; what else had ended it learns from the log."""
+        self.now_s += wait_s
+        unread = {place: end for place, end in self.next.items() if end > self.committed_at(place)}
+        self.committed = {place: self.committed_at(place) for place in PLACES}
+        position = self.positions.positions[3]
+        self.account, self.positions, self.open = Account(), Positions(), []
+        self.positions.hold(3, position, len(self.log), unread)
+        self.next = dict(self.committed)
+
+    def committed_at(self, place: tuple[str, int]) -> int:
+        return max(self.committed[place], self.account.committable.get(place, 0))
 
     def mark(self, pause_s: float) -> None:
         self.now_s += pause_s
@@ -52,11 +68,10 @@ class Shard:
     def missed(self) -> Sequence[Report]:
         """What a successor would not read though it must: beyond the committed offsets, or within the horizon."""
         unread = self.log[: self.positions.positions[3]]
-        committed = self.account.committable
         return [
             report
             for report in unread
-            if report.ready_offset >= committed[report.place] or self.now_s - report.at_s < HORIZON_S
+            if report.ready_offset >= self.committed_at(report.place) or self.now_s - report.at_s < HORIZON_S
         ]
 
 
@@ -65,6 +80,7 @@ steps = st.lists(
         st.tuples(st.just("take"), st.sampled_from(PLACES)),
         st.tuples(st.just("finish"), st.integers(0, 20)),
         st.tuples(st.just("mark"), st.floats(0, 90)),
+        st.tuples(st.just("take_over"), st.floats(0, 10)),
     ),
     max_size=60,
 )
@@ -88,6 +104,23 @@ def test_it_moves_on_when_all_is_finished() -> None:
     assert shard.positions.positions[3] == 10
 
 
+def test_what_a_former_owner_has_ended_holds_it_back_until_it_is_read() -> None:
+    shard = Shard()
+    shard.take(PLACES[0])
+    shard.take(PLACES[0])
+    shard.finish(1)
+    shard.take_over(1)
+    shard.take(PLACES[0])
+    shard.finish(0)
+    shard.mark(1)
+    shard.mark(HORIZON_S)
+    assert shard.positions.positions[3] == 0
+    shard.take(PLACES[0])
+    shard.finish(0)
+    shard.mark(1)
+    assert shard.positions.positions[3] == 2
+
+
 def test_a_long_run_holds_it_back() -> None:
     shard = Shard()
     shard.take(PLACES[0])
@@ -104,7 +137,7 @@ def test_a_long_run_holds_it_back() -> None:
 
 def test_the_former_owner_s_position_counts_until_then() -> None:
     positions = Positions()
-    positions.hold(3, 17, 40)
+    positions.hold(3, 17, 40, {})
     positions.mark(0, {}, {})
     assert positions.positions == {3: 17}
     positions.mark(HORIZON_S, {}, {})

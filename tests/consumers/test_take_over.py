@@ -15,6 +15,7 @@ from dueline.address import READY
 from dueline.clock import ManualClock
 from dueline.codec import decode_run_record
 from dueline.commands import CancelOrder
+from dueline.job import Priority
 from dueline.runs import OwnerStarted
 from dueline.states import AttemptState
 from infra.ownership import Ownership
@@ -81,10 +82,13 @@ def claim_of(shard: int, found: Ownership | None) -> Claim:
 async def test_a_shard_is_announced_only_when_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps([])
     found = Ownership(owner="other", epoch=4, released=True, position=0)
-    (held,) = await take_over_with(steps, monkeypatch).run([claim_of(3, found)])
-    assert steps.seen == ["read", "hold [5]", "started 5", "read", "cancels", "leased 7.0"]
+    claim = claim_of(3, found)
+    claim.begins = {READY[Priority.HIGH]: 70, READY[Priority.LOW]: 69}
+    (held,) = await take_over_with(steps, monkeypatch).run([claim])
+    assert steps.seen == ["read", "ends", "hold [5]", "started 5", "read", "cancels", "leased 7.0"]
     assert held.epoch == 5
     assert held.doubtful == {}
+    assert held.unread == {(READY[Priority.NORMAL], 3): 70, (READY[Priority.LOW], 3): 70}
     assert held.findings.ended.keys() == {("last-word@5", 1)}
 
 
@@ -97,7 +101,7 @@ async def test_without_metadata_the_epoch_follows_from_the_log(monkeypatch: pyte
 async def test_a_shard_that_went_away_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps([], lost=[3])
     assert await take_over_with(steps, monkeypatch).run([claim_of(3, None)]) == []
-    assert steps.seen == ["read", "hold [1]"]
+    assert steps.seen == ["read", "ends", "hold [1]"]
 
 
 async def test_a_held_shard_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

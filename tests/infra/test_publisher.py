@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # NewTopic is re-exported
 
 from dueline.address import shard_of
@@ -101,6 +101,27 @@ async def test_one_that_librdkafka_refuses_at_once_fails_its_batch(publisher: Pu
         await publisher.publish([too_long])
     (placed,) = await publisher.publish([Record(topic, b"k", b"x", 0)])
     assert placed.offset == 1
+
+
+async def test_one_that_never_fits_ends_its_delivery(publisher: Publisher, topic: str) -> None:
+    for value in (os.urandom(200_000), bytes(5_000_000)):  # refused by the broker, and by librdkafka
+        with pytest.raises(KafkaException, match="MSG_SIZE_TOO_LARGE"):
+            await publisher.deliver([Record(topic, b"k", value, 0)])
+
+
+async def test_a_producer_that_failed_for_good_ends_its_deliveries(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fatal:
+        """What librdkafka answers once it has met an error that it calls fatal."""
+
+        def produce(self, *_: Any, **__: Any) -> None:
+            raise KafkaException(KafkaError(KafkaError._FATAL, "fenced"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "_producer", Fatal())
+        with pytest.raises(KafkaException, match="fenced"):
+            await publisher.deliver([Record("any", b"k", b"x", 0)])
 
 
 async def test_a_batch_that_nobody_waits_for_any_more_harms_no_other(

@@ -43,6 +43,7 @@ from infra.rejects import CUT, PLACE, REASON
 from stream_processors.scheduler.acceptance import REMEMBERED_MS, Acceptance, Asked
 from stream_processors.scheduler.calendars import KnownCalendars
 from stream_processors.scheduler.received import (
+    ENVELOPE_LENGTH_MAX,
     FIRST_PLACE,
     FIRST_STAMP,
     FOR_MANY,
@@ -480,6 +481,30 @@ def test_one_that_no_topic_takes_is_cut_and_says_so() -> None:
     _, marks = refusal(found)
     assert (marks[CUT] or b"").startswith(b"%d bytes, sha256 " % RECORD_LENGTH_MAX)
     assert len(found.records[0].value or b"") == SUBMISSION_LENGTH_MAX
+
+
+@pytest.mark.parametrize(
+    ("record", "whole"),
+    [
+        (received(submission(ELSEWHERE, x="y" * RECORD_LENGTH_MAX)), False),
+        (received(submission(), key=b"k" * RECORD_LENGTH_MAX), False),
+        (received(submission(ELSEWHERE), key=b"k" * RECORD_LENGTH_MAX), False),
+        (received(submission(), headers=(("h", b"v" * RECORD_LENGTH_MAX),)), False),
+        (received(submission(ELSEWHERE), headers=(("h" * RECORD_LENGTH_MAX, None),)), False),
+        (received(submission(), headers=(("h", b"v" * (ENVELOPE_LENGTH_MAX + 1)),)), False),
+        (received(submission(ELSEWHERE, timeout_s=-1), headers=(("h", b"v" * 60_000),)), True),
+    ],
+    ids=["value", "key", "key elsewhere", "header", "header's name", "a bit too long", "short enough"],
+)
+def test_what_asks_for_a_record_that_no_topic_takes_is_refused_where_it_lies(
+    record: Received, whole: bool
+) -> None:
+    found = asked(record)
+    (sent,) = found.records
+    assert sent.topic == (SUBMISSIONS if whole else REJECTED)
+    assert (CUT in dict(sent.headers)) is not whole
+    sizes = [len(name) + len(value or b"") for name, value in sent.headers]
+    assert len(sent.key or b"") + len(sent.value or b"") + sum(sizes) < RECORD_LENGTH_MAX
 
 
 def test_a_reason_that_quotes_half_a_surrogate_pair_can_be_written() -> None:

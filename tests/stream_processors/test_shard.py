@@ -1,24 +1,31 @@
 """How a shard reads ahead, page by page, and in smaller pages where they are too large to come; when it is released untouched."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 import stamina
 from cassandra import ReadTimeout
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # NewTopic is re-exported
 
 from dueline.address import BUCKET_MS
 from dueline.clock import ManualClock
+from dueline.ids import IdGenerator
 from dueline.job import Priority
 from dueline.scheduling.judge import Judge
 from dueline.scheduling.values import Change, Position, ScheduledRun
+from infra.kafka import producer_config
+from infra.publisher import Publisher, Record
 from infra.settings import Settings
 from infra.store import ShardRow, Store
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.shard import PAGE_ROWS, TURN_PACE_S, Shard, Turning
 from stream_processors.scheduler.wheel import Wheel
+from tests.conftest import Servers
+from tests.stream_processors.test_acceptance import NOW_MS, Memory, NoCalendars, submission
 from tests.stream_processors.transport import Transport, row
 
 
@@ -187,3 +194,50 @@ async def test_reading_on_after_days_deletes_nothing_that_the_stored_cursor_has_
         assert wheel.position[0] == cursor_ms + 9 * BUCKET_MS
         assert max(schedule.deleted) < cursor_ms // BUCKET_MS
     reading.cancel()
+
+
+class Heard:
+    """A judge that only listens."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def learn(self, changes: Iterable[Change]) -> None:
+        self.changes += changes
+
+
+@pytest.mark.servers
+async def test_what_lies_unread_in_the_log_is_rehearsed_piece_by_piece(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"job-{number}" for number in range(8)]
+    generated = [IdGenerator().next(NOW_MS) for _ in range(8)]
+    values = [
+        b"no submission",
+        b'{"id": 7}',
+        *map(submission, generated),
+        submission(None),
+        *map(submission, names),
+    ]
+    values += [submission(names[0], timeout_s=9), b'{"action": "pause", "id": "nobody"}']
+    values += [b'{"action": "cancel", "id": "%s"}' % name.encode() for name in names[1:]]
+    topic = f"test.shard.{uuid4()}"
+    admin = AdminClient({"bootstrap.servers": servers.settings.kafka})
+    admin.create_topics([NewTopic(topic, 1, 1, config={"message.timestamp.type": "LogAppendTime"})])[
+        topic
+    ].result()
+    publisher = Publisher(producer_config(servers.settings, "test"))
+    await publisher.publish([Record(topic, None, value, 0) for value in values])
+    await publisher.close()
+
+    for name, value in {"SUBMISSIONS": topic, "REHEARSED_MAX": 3, "BATCH_MAX": 2}.items():
+        monkeypatch.setattr(f"stream_processors.scheduler.shard.{name}", value)
+    shard = shard_on(Memory(), NoCalendars({}))
+    shard._settings = servers.settings.model_copy(update={"partitions": 1})
+    heard = Heard()
+    shard._judge = cast(Any, heard)
+    await shard._learn_unread(1)
+    assert {(change.job_id, change.cancels) for change in heard.changes} == {
+        (names[0], False),
+        *((name, True) for name in names[1:]),
+    }
