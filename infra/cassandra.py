@@ -12,7 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, ReadTimeout, WriteTimeout
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    OperationTimedOut,
+    ReadFailure,
+    ReadTimeout,
+    WriteFailure,
+    WriteTimeout,
+)
 from cassandra import Unavailable as NotEnoughReplicas
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
@@ -23,7 +31,16 @@ from infra.settings import Settings
 from infra.statements import Statement
 
 #: What passes by itself: the statement may be sent again, since all are idempotent.
-PASSING = (NoHostAvailable, NotEnoughReplicas, OperationTimedOut, ReadTimeout, WriteTimeout, Unavailable)
+PASSING = (
+    NoHostAvailable,
+    NotEnoughReplicas,
+    OperationTimedOut,
+    ReadFailure,
+    ReadTimeout,
+    Unavailable,
+    WriteFailure,
+    WriteTimeout,
+)
 #: More requests under way bring no more throughput and only queue inside Cassandra.
 UNDER_WAY_MAX = 192
 #: Rows in one batch to one partition: beyond about this many a batch gains nothing more. And bytes of values in one:
