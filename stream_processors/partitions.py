@@ -18,6 +18,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import faust
@@ -33,7 +34,7 @@ from dueline.ids import process_id
 from dueline.runs import Heartbeat
 from infra.garbage import settle_memory
 from infra.kafka import Group, producer_config
-from infra.log_reader import first_offset_from
+from infra.log_reader import answered, first_offset_from
 from infra.publisher import Placed, Publisher, Record
 from infra.ready import say_ready
 from infra.settings import Settings
@@ -155,6 +156,10 @@ class _Worker(faust.Worker):
         end_within(STOP_LIMIT_S)
         super()._schedule_shutdown(signal)
 
+    def on_worker_shutdown(self) -> None:
+        end_within(STOP_LIMIT_S)  # after a crash there was no signal
+        super().on_worker_shutdown()
+
 
 class _App(faust.App):
     """Calls its owner before the consumer starts, and while it can still commit."""
@@ -262,8 +267,8 @@ class PartitionedApp:
 
     async def _check_gap(self, message: Message, expected: int) -> None:
         """Offsets jump where the log holds no record (a transaction's marker), and never because we missed one."""
-        found = await asyncio.to_thread(
-            first_offset_from, self.settings, self.topic, message.partition, expected
+        found = await answered(
+            partial(first_offset_from, self.settings, self.topic, message.partition, expected)
         )
         if found is None or found < message.offset:
             self.fail(
@@ -335,7 +340,7 @@ class PartitionedApp:
             try:
                 (placed,) = await self.publisher.publish([record])
                 self.heard(placed)
-            except KafkaException as error:
+            except (KafkaException, BufferError) as error:
                 log.warning("heartbeat not acknowledged: %s", error, extra={"action": "heartbeat_failed"})
             await asyncio.sleep(HEARTBEAT_INTERVAL_S)
 
