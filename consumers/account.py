@@ -1,6 +1,6 @@
 """The executor's account: which ready records it has taken, which are finished, and where no more should be taken."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 from consumers.backlog import Taken
 from consumers.intake import Place
@@ -8,8 +8,9 @@ from consumers.offsets import Completion
 from dueline.address import CONTROL
 from dueline.runs import RunKey
 
-#: Runs of one topic and partition that wait: enough to keep every slot busy between two fetches, and few enough that
-#: an executor which joins finds work left. A paused partition is resumed at the lower bound; the two lie apart because
+#: Jobs of one topic and partition whose runs wait: enough to keep every slot busy between two fetches, and few enough that
+#: an executor which joins finds work left. Not runs: thousands of one job, say of a backfill, are performed one after the other, and
+#: would keep those of all others away. A paused partition is resumed at the lower bound; the two lie apart because
 #: pausing throws away what was fetched.
 WAITING_MAX, WAITING_RESUMED = 1_000, 250
 #: Offsets between the commit and the last run taken: what a successor may have to read again. With a hundred million jobs a day on
@@ -30,7 +31,8 @@ class Account:
         #: The offset behind the last record taken.
         self.taken: dict[Place, int] = {}
         self._completions: dict[Place, Completion] = {}
-        self._waiting: dict[Place, int] = {}
+        #: By topic and partition, how many runs of each job wait.
+        self._waiting: defaultdict[Place, dict[str, int]] = defaultdict(dict)
         self._open: dict[RunKey, int] = {}
         #: Keys of finished runs with the time until which they are remembered, oldest first. In a plain dict, to find the oldest
         #: is to pass by all that were deleted before it.
@@ -50,7 +52,8 @@ class Account:
     def wait(self, taken: Taken) -> None:
         """The run waits for a slot."""
         self.open(taken.key, taken.partition)
-        self._waiting[taken.place] = self._waiting.get(taken.place, 0) + 1
+        jobs = self._waiting[taken.place]
+        jobs[taken.run.job_id] = jobs.get(taken.run.job_id, 0) + 1
         self._update_full(taken.place)
 
     def open(self, key: RunKey, shard: int) -> None:
@@ -59,7 +62,10 @@ class Account:
 
     def begin(self, taken: Taken) -> None:
         """The run waits no more."""
-        self._waiting[taken.place] -= 1
+        jobs = self._waiting[taken.place]
+        jobs[taken.run.job_id] -= 1
+        if not jobs[taken.run.job_id]:
+            del jobs[taken.run.job_id]
         self._update_full(taken.place)
 
     def finish(self, place: Place, offset: int) -> None:
@@ -90,7 +96,7 @@ class Account:
     def _update_full(self, place: Place) -> None:
         if place[0] == CONTROL:
             return  # a cancel waits for nobody
-        waiting, was_full = self._waiting.get(place, 0), place in self.full
+        waiting, was_full = len(self._waiting.get(place, ())), place in self.full
         full = waiting >= (WAITING_RESUMED if was_full else WAITING_MAX) or (
             self._completions[place].span >= SPAN_MAX
         )

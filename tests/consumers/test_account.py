@@ -34,6 +34,22 @@ def test_a_partition_is_full_at_the_upper_bound_and_resumed_below_the_lower_one(
         assert not account.full
 
 
+def test_many_runs_of_one_job_keep_no_others_away() -> None:
+    account = Account()
+    runs = [taken("backfilled", emit_ms=offset, offset=offset) for offset in range(2 * WAITING_MAX)]
+    for run in runs:
+        account.take(run.place, run.offset)
+        account.wait(run)
+    assert not account.full
+    for offset in range(len(runs), len(runs) + WAITING_MAX - 1):
+        take(account, offset)
+    assert account.full == {PLACE}
+    for run in runs:
+        account.begin(run)
+    take(account, offset + 1)
+    assert account.full == {PLACE}, "for the others alone"
+
+
 def test_a_partition_is_full_while_its_span_is_too_long() -> None:
     account = Account()
     slow = take(account, 0)
