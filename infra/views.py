@@ -101,16 +101,16 @@ class Views:
 
     async def jobs(self, limit: int, *, before: str | None = None, state: JobState | None = None) -> JobPage:
         """The newest jobs before one of them, newest first: by the time in a generated id, by the acceptance of a
-        named job. With a state, only those in it."""
+        named job. With a state, only those in it. One whose definition can't be read is passed over."""
         found: list[JobView] = []
         give_up_s = self._clock.elapsed_s() + SCAN_S
         async with aclosing(self._newest_first(await self._place(before))) as rows:
             async for row in rows:
-                view = await self._job_view(row)
-                if state is None or view.state is state:
+                view = await self._readable_view(row)
+                if view is not None and (state is None or view.state is state):
                     found.append(view)
                 if len(found) == limit or self._clock.elapsed_s() > give_up_s:
-                    return JobPage(jobs=tuple(found), before=view.job_id)
+                    return JobPage(jobs=tuple(found), before=row.job_id)
         return JobPage(jobs=tuple(found))
 
     async def scan(self, shard: int, behind: Scanned, limit: int) -> JobScan:

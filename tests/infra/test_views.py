@@ -233,6 +233,20 @@ async def test_the_jobs_of_a_shard_are_gone_through_in_parts_without_gaps(platfo
 
 
 @pytest.mark.servers
+async def test_a_job_that_can_not_be_read_hides_no_other(platform: Platform) -> None:
+    older = await platform.accept()
+    platform.clock.advance(1)
+    job_id = IdGenerator().next(platform.clock.now_ms())
+    unreadable = JobRow(job_id=job_id, version=1, accepted_ms=NOW_MS, definition=b"any")
+    await platform.store.save_jobs(shard_of(job_id, platform.shards), [unreadable])
+    platform.clock.advance(1)
+    newer = await platform.accept()
+    first = await platform.views.jobs(1)
+    second = await platform.views.jobs(1, before=first.before)
+    assert [view.job_id for page in (first, second) for view in page.jobs] == [newer, older]
+
+
+@pytest.mark.servers
 async def test_a_listing_by_state_passes_over_the_others(platform: Platform) -> None:
     done = await platform.accept(Once(from_ms(platform.clock.now_ms())))
     await platform.record(done, platform.clock.now_ms(), AttemptState.FAILED)
