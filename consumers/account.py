@@ -13,6 +13,8 @@ from dueline.runs import RunKey
 #: would keep those of all others away. A paused partition is resumed at the lower bound; the two lie apart because
 #: pausing throws away what was fetched.
 WAITING_MAX, WAITING_RESUMED = 1_000, 250
+#: Bytes of the records of runs that wait: decoded they take up several times as much.
+WAITING_BYTES_MAX = 8 << 20
 #: Offsets between the commit and the last run taken: what a successor may have to read again. With a hundred million jobs a day on
 #: eight shards, a run of five minutes at the begin of these has some 15,000 behind it at its end.
 SPAN_MAX = 20_000
@@ -33,6 +35,9 @@ class Account:
         self._completions: dict[Place, Completion] = {}
         #: By topic and partition, how many runs of each job wait.
         self._waiting: defaultdict[Place, dict[str, int]] = defaultdict(dict)
+        #: The lengths of their records by offset, and the sums of these.
+        self._lengths: defaultdict[Place, dict[int, int]] = defaultdict(dict)
+        self._bytes: defaultdict[Place, int] = defaultdict(int)
         self._open: dict[RunKey, int] = {}
         #: Keys of finished runs with the time until which they are remembered, oldest first. In a plain dict, to find the oldest
         #: is to pass by all that were deleted before it.
@@ -54,6 +59,8 @@ class Account:
         self.open(taken.key, taken.partition)
         jobs = self._waiting[taken.place]
         jobs[taken.run.job_id] = jobs.get(taken.run.job_id, 0) + 1
+        self._lengths[taken.place][taken.offset] = length = len(taken.record)
+        self._bytes[taken.place] += length
         self._update_full(taken.place)
 
     def open(self, key: RunKey, shard: int) -> None:
@@ -66,6 +73,7 @@ class Account:
         jobs[taken.run.job_id] -= 1
         if not jobs[taken.run.job_id]:
             del jobs[taken.run.job_id]
+        self._bytes[taken.place] -= self._lengths[taken.place].pop(taken.offset)
         self._update_full(taken.place)
 
     def finish(self, place: Place, offset: int) -> None:
@@ -89,7 +97,8 @@ class Account:
             del self._completions[place]
             self.committable.pop(place, None)
             self.taken.pop(place, None)
-            self._waiting.pop(place, None)
+            for of_places in (self._waiting, self._lengths, self._bytes):
+                of_places.pop(place, None)
         self._open = {key: shard for key, shard in self._open.items() if shard not in shards}
         self.full = frozenset(place for place in self.full if place[1] not in shards)
 
@@ -97,8 +106,10 @@ class Account:
         if place[0] == CONTROL:
             return  # a cancel waits for nobody
         waiting, was_full = len(self._waiting.get(place, ())), place in self.full
-        full = waiting >= (WAITING_RESUMED if was_full else WAITING_MAX) or (
-            self._completions[place].span >= SPAN_MAX
+        full = (
+            waiting >= (WAITING_RESUMED if was_full else WAITING_MAX)
+            or self._bytes[place] >= (WAITING_BYTES_MAX // 4 if was_full else WAITING_BYTES_MAX)
+            or self._completions[place].span >= SPAN_MAX
         )
         if full != was_full:
             self.full = self.full | {place} if full else self.full - {place}

@@ -12,6 +12,7 @@ Invariant D: a committed offset means a durable output, a durable event and a du
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 INTERRUPT_AGAIN_S = 0.1
 #: Between two attempts to store an output.
 STORE_AGAIN_S = 1.0
+#: For all runs to end that are given back as no output can be stored, and to tell of it; what is left then is lost.
+GIVE_BACK_S = 20.0
 #: A run that is not over so long after its timeout hangs in us: in the output store, say. And so long there may be no slot, or
 #: no room on the disk, before another executor has a try.
 STUCK_AFTER_S = 120.0
@@ -81,8 +84,9 @@ class Performer:
         self._bulletin = Bulletin(reporter, clock)
         #: When a slot was last seen up, by CLOCK_BOOTTIME.
         self._slots_up_s = clock.elapsed_s()
-        #: Since when no output can be stored, by CLOCK_BOOTTIME; None while they can.
-        self._unstored_since_s: float | None = None
+        #: Those whose output can't be stored, with the time since when, by CLOCK_BOOTTIME.
+        self._unstored: dict[asyncio.Task[None] | None, float] = {}
+        self._giving_back = False
 
     def admit(self, taken: Taken, past: Past, *, doubtful: bool) -> None:
         """A run of a shard that is held: it waits for its turn, unless former owners have done with it.
@@ -105,7 +109,7 @@ class Performer:
 
     def start_runs(self) -> None:
         """Begin what may begin."""
-        if self._unstored_since_s is not None:
+        if self._unstored or self._giving_back:
             return  # what could not be stored would have to be done again
         while (taken := self._turns.next(self._clock.now_ms())) is not None:
             self._account.begin(taken)
@@ -147,24 +151,27 @@ class Performer:
     def check(self) -> None:
         """Fail if a run makes no progress any more, though its timeout is long over, or if none could begin for long."""
         now_s = self._clock.elapsed_s()
-        if self._unstored_since_s is not None:
-            if now_s - self._unstored_since_s > STUCK_AFTER_S and not self._leaving:
-                self._keep(asyncio.create_task(self._give_all_back()))
-            return
+        if self._unstored and now_s - min(self._unstored.values()) > STUCK_AFTER_S and not self._giving_back:
+            self._giving_back = True
+            self._keep(asyncio.create_task(self._give_all_back()))
         if self._pool.capacity:
             self._slots_up_s = now_s
         elif now_s - self._slots_up_s > STUCK_AFTER_S:
             self._failed(
                 DuelineError(f"no slot has come up in {STUCK_AFTER_S:g} s; what is logged before says why")
             )
-        for taken, begun_s in self._in_hand.values():
+        for task, (taken, begun_s) in self._in_hand.items():
+            if task in self._unstored:
+                continue
             late_s = now_s - begun_s - taken.run.timeout_ms / 1000
             if late_s > STUCK_AFTER_S:
                 what = f"run {taken.run.run_id} attempt {taken.run.attempt}"
                 self._failed(DuelineError(f"{what} is not over {late_s:.0f} s after its timeout"))
 
     async def _give_all_back(self) -> None:
-        await self.give_up({taken.partition for taken, _ in self._in_hand.values()}, 0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self.give_up({taken.partition for taken, _ in self._in_hand.values()}, 0)
         self._failed(
             DuelineError(f"no output could be stored in {STUCK_AFTER_S:g} s; what is logged before says why")
         )
@@ -248,22 +255,22 @@ class Performer:
     async def _stored(self, taken: Taken, outcome: Outcome) -> str | None:
         """The address of a run's output, as soon as the disk takes it; None if its shard goes before."""
         output = outcome.output_of(taken.run, outcome.started_ms, outcome.ended_ms)
-        while True:
-            try:
-                address = await self._outputs.write(output)
-            except OutputNotStored as error:
-                if taken.partition in self._leaving:
-                    return None
-                if self._unstored_since_s is None:
-                    self._unstored_since_s = self._clock.elapsed_s()
-                    log.error("%s; no run begins until then", error, extra={"action": "output_failed"})
-                await asyncio.sleep(STORE_AGAIN_S)
-            else:
-                if self._unstored_since_s is not None:
-                    self._unstored_since_s = None
-                    log.info("outputs can be stored again", extra={"action": "output_stored"})
-                    self.start_runs()
-                return address
+        task = asyncio.current_task()
+        try:
+            while True:
+                try:
+                    return await self._outputs.write(output)
+                except OutputNotStored as error:
+                    if taken.partition in self._leaving:
+                        return None
+                    if not self._unstored:
+                        log.error("%s; no run begins until then", error, extra={"action": "output_failed"})
+                    self._unstored.setdefault(task, self._clock.elapsed_s())
+                    await asyncio.sleep(STORE_AGAIN_S)
+        finally:
+            if self._unstored.pop(task, None) is not None and not self._unstored:
+                log.info("no output waits for the disk any more", extra={"action": "output_stored"})
+                self.start_runs()
 
     async def _pass_over(self, taken: Taken, ended: Ended) -> None:
         log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})

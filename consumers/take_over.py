@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from consumers.account import SPAN_MAX
 from consumers.claim import Claim
 from consumers.findings import Findings
 from consumers.intake import Place
@@ -42,7 +43,7 @@ class Held:
     #: The ends of its ready partitions, below which the former owner may have begun runs without saying so; empty if it
     #: gave the shard up in good order.
     doubtful: Mapping[Place, int]
-    #: The ends of those of its ready partitions that hold records which are to be read, when the former owner began no more of them.
+    #: In those of its ready partitions that hold records which are to be read, the ends of what the former owner may have ended.
     unread: Mapping[Place, int]
     #: The cancels that lie in its partition of jobs.control, with their offsets: its runs begin when they are known.
     cancels: Sequence[tuple[int, CancelOrder]] = ()
@@ -92,7 +93,10 @@ class TakeOver:
                 epoch=epochs[claim],
                 findings=findings[claim.shard],
                 doubtful={} if claim.found is None or claim.found.released else _of(claim, ends),
-                unread=_of(claim, ends),
+                unread={
+                    place: min(end, claim.begins.get(place[0], 0) + 2 * SPAN_MAX)  # with what it had fetched
+                    for place, end in _of(claim, ends).items()
+                },
                 cancels=cancels[claim.shard],
             )
             for claim in claims

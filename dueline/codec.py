@@ -288,14 +288,9 @@ def _job(fields: Mapping[str, Any]) -> Job:
 
 def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
     run = _ready_run(fields["run"])
-    require_job_id("run.job_id", run.job_id)
     if not 1 <= fields["follows"] < run.attempt:
         raise InvalidJob("run.attempt", f"{run.attempt} does not come after attempt {fields['follows']}")
-    if run.attempt > ATTEMPT_MAX:  # the reader takes any number for an int
-        raise InvalidJob("run.attempt", f"{run.attempt} is more than {ATTEMPT_MAX}")
-    for field, instant_ms in (("run.due_ms", run.due_ms), ("run.emit_ms", run.emit_ms)):
-        if not 0 <= instant_ms <= MOMENT_MAX_MS:
-            raise InvalidJob(field, f"{instant_ms} lies outside the years 1970 to 9000")
+    require_storable(run.job_id, run.attempt, run.due_ms, run.emit_ms)
     try:
         checked_progress(run.progress)
     except ValueError as error:
@@ -317,6 +312,16 @@ def _bulk_command(fields: Mapping[str, Any]) -> BulkCommand:
         note=fields["note"],
         fields=ReadParams(fields["fields"]),
     )
+
+
+def require_storable(job_id: str, attempt: int, *instants_ms: int | None) -> None:
+    """Raises InvalidJob for what no table takes of a run: Avro's reader takes any number for an int."""
+    require_job_id("run.job_id", job_id)
+    if not 1 <= attempt <= ATTEMPT_MAX:
+        raise InvalidJob("run.attempt", f"{attempt} is not 1 to {ATTEMPT_MAX}")
+    for instant_ms in instants_ms:
+        if instant_ms is not None and not 0 <= instant_ms <= MOMENT_MAX_MS:
+            raise InvalidJob("run", f"{instant_ms} lies outside the years 1970 to 9000")
 
 
 def require_job_id(field: str, text: str) -> None:

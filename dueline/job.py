@@ -98,7 +98,6 @@ class Job:
         for field_name in ("start_within_s", "end_within_s"):
             if (limit_s := getattr(self, field_name)) is not None:
                 require_number(field_name, limit_s, 0.001, CATCH_UP_MAX_S)
-                _require_more_than_jitter(field_name, limit_s, self.triggers)
 
     @property
     def recurring(self) -> bool:
@@ -231,16 +230,6 @@ def _require_dates(trigger: Trigger, accepted_ms: int) -> None:
         raise InvalidJob(
             "trigger.cron",
             f"{trigger.expression!r} is never due: no month that it names has such a day; check day and month",
-        )
-
-
-def _require_more_than_jitter(field_name: str, limit_s: float, triggers: tuple[Trigger, ...]) -> None:
-    """Runs that start later by chance than they may would be missed by chance."""
-    jitter_s = max((trigger.jitter.total_seconds() for trigger in triggers), default=0.0)
-    if jitter_s >= limit_s:
-        raise InvalidJob(
-            field_name,
-            f"{limit_s:g} must be more than the jitter of its trigger, {jitter_s:g}, that delays runs",
         )
 
 

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 import faust
-from faust.transport.drivers.aiokafka import Consumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import Message
 
 from dueline.clock import Pace
 
-Take = Callable[[Message], Awaitable[None]]
+#: False: its partition has gone meanwhile, and with it all that was fetched.
+Take = Callable[[Message], Awaitable[bool]]
 
 #: Messages between two turns of the event loop.
 YIELD_EVERY = 100
@@ -30,12 +31,25 @@ def feed(app: faust.App, topic: str, take: Take, pace_s: float) -> None:
     app.transport.Consumer = partial(_Consumer, topic, take, pace_s)  # type: ignore[assignment, misc]
 
 
+class _Thread(AIOKafkaConsumerThread):
+    """Reads what was committed: a submission whose transaction was given up was none."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer: Any = super()._create_worker_consumer(transport)
+        # Faust asks for it together with transactions of its own alone. It is heeded when the consumer starts.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
 class _Consumer(Consumer):
     def __init__(self, topic: str, take: Take, pace_s: float, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._topic = topic
         self._take = take
         self._pace_s = pace_s
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """As Faust's own, for what it needs here: no acknowledgements, so no gaps to tell of and no commits."""
@@ -56,7 +70,10 @@ class _Consumer(Consumer):
                 read = self._read_offset[partition]
                 if read is not None and message.offset < read:
                     continue
-                await (self._take if partition.topic == self._topic else self.callback)(message)
+                if partition.topic != self._topic:
+                    await self.callback(message)
+                elif not await self._take(message):
+                    break  # and where the next owner's reading begins is not ours to say, which may be this process again
                 self._read_offset[partition] = message.offset
                 since_turn += 1
                 if since_turn >= YIELD_EVERY:

@@ -255,18 +255,19 @@ class PartitionedApp:
         app.task(self._commit)
         app.task(self._beat)
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message) -> bool:
         worker = self.workers.get(message.partition)
         if worker is None:
-            return  # revoked meanwhile: its next owner reads it
+            return False  # revoked meanwhile: its next owner reads it
         if worker.next_offset is not None and message.offset > worker.next_offset:
             await self._check_gap(message, worker.next_offset)
             if self.workers.get(message.partition) is not worker:
-                return
+                return False
         await worker.offer(message)
+        return self.workers.get(message.partition) is worker
 
     async def _check_gap(self, message: Message, expected: int) -> None:
-        """Offsets jump where the log holds no record (a transaction's marker), and never because we missed one."""
+        """Offsets jump where the log holds no record (a transaction's marker, or all that it gave up), and never because we missed one."""
         found = await answered(
             partial(first_offset_from, self.settings, self.topic, message.partition, expected)
         )

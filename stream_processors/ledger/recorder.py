@@ -5,14 +5,16 @@ from collections.abc import Sequence
 
 from faust.types import Message
 
-from dueline.clock import from_ms
-from dueline.codec import decode_run_record
-from dueline.errors import UndecodableRecord
+from dueline.codec import decode_run_record, require_storable
+from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.runs import OwnerStarted, RunEvent, Succession
 from infra.store import Store, Told
 from stream_processors.partitions import Worker
 
 log = logging.getLogger(__name__)
+
+#: Epochs are counted one by one: none that is as high was.
+EPOCH_END = 1 << 62
 
 
 class Recorder(Worker):
@@ -31,7 +33,7 @@ class Recorder(Worker):
         told: list[Told] = []
         owner: tuple[int, OwnerStarted] | None = None
         for message in batch:
-            record = _record(message)
+            record = _storable(message)
             if record is None or not self._succession.admits(record):
                 continue
             if isinstance(record, OwnerStarted):
@@ -49,13 +51,16 @@ class Recorder(Worker):
         return self._recorded
 
 
-def _record(message: Message) -> RunEvent | OwnerStarted | None:
+def _storable(message: Message) -> RunEvent | OwnerStarted | None:
     try:
         record = decode_run_record(message.value or b"")
         if isinstance(record, RunEvent):
-            from_ms(record.due_ms)  # what is no date has no bucket either
+            instants_ms = record.due_ms, record.at_ms, record.started_ms, record.ended_ms, record.retry_ms
+            require_storable(record.job_id, record.attempt, *instants_ms)
+        elif record.shard != message.partition or not 0 < record.epoch < EPOCH_END:
+            raise UndecodableRecord(f"no owner of this shard has started: {record}")
         return record
-    except (UndecodableRecord, ValueError, OverflowError) as error:
+    except (UndecodableRecord, InvalidJob, ValueError) as error:
         # Only executors and schedulers write here; a foreign record must not stop the partition.
         place = (message.partition, message.offset)
         log.error("jobs.runs/%d/%d passed over: %s", *place, error, extra={"action": "foreign_record"})

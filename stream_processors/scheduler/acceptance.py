@@ -51,7 +51,6 @@ from dueline.states import ENDS, AttemptState, JobState, RunState
 from infra.publisher import Record
 from stream_processors.scheduler.calendars import KnownCalendars
 from stream_processors.scheduler.received import (
-    ENVELOPE_LENGTH_MAX,
     Received,
     passed_on,
     readable_id,
@@ -437,11 +436,8 @@ def _calendars_of(submission: _Decoded) -> Iterable[str]:
 
 
 def _decoded(record: Received) -> _Decoded:
-    if record.envelope_length > ENVELOPE_LENGTH_MAX:
-        return UndecodableRecord(
-            f"its key and headers have {record.envelope_length} bytes, more than {ENVELOPE_LENGTH_MAX}; "
-            "put what the job needs into its params"
-        )
+    if problem := record.envelope_problem:
+        return UndecodableRecord(problem)
     try:
         return decode_submission(record.value or b"")
     except DuelineError as error:

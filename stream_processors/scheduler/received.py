@@ -26,8 +26,8 @@ FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 FOR_MANY = "dueline-for-many"
 #: Behind which of its shard's jobs, in the order of the store, the reader of a command for many goes on.
 BEHIND = "dueline-behind"
-#: Bytes that the key and the headers of a record may have together; those that are added to it are shorter still.
-ENVELOPE_LENGTH_MAX = 64_000
+#: Bytes that the key and the headers of a record may have together, and those that are added when it is passed on.
+ENVELOPE_LENGTH_MAX, ADDED_LENGTH_MAX = 64_000, 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +69,21 @@ class Received:
         return self.header(FOR_MANY) is not None
 
     @property
-    def envelope_length(self) -> int:
-        """Bytes of the key and the headers."""
-        return len(self.key or b"") + sum(_length(header) for header in self.headers)
+    def envelope_problem(self) -> str:
+        """Why a record with such a key and headers is not accepted; empty if they are short enough."""
+        length = len(self.key or b"") + sum(_length(header) for header in self.headers)
+        if length <= ENVELOPE_LENGTH_MAX + (ADDED_LENGTH_MAX if self.passed_on else 0):
+            return ""
+        return (
+            f"its key and headers have {length} bytes, more than {ENVELOPE_LENGTH_MAX}; "
+            "put what the job needs into its params"
+        )
 
     @property
     def is_movable(self) -> bool:
         """Whether the topics take it whole once more, with the headers that are added. Compressed by its sender, it may be far longer."""
         return (
-            self.envelope_length <= ENVELOPE_LENGTH_MAX
+            not self.envelope_problem
             and len(self.value or b"") <= RECORD_LENGTH_MAX - 2 * ENVELOPE_LENGTH_MAX
         )
 
@@ -158,7 +164,7 @@ def rejected(record: Received, reason: str) -> Record:
         whole = value or b""
         marks.append((CUT, f"{len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}".encode()))
         value = None if value is None else value[:SUBMISSION_LENGTH_MAX]
-        if record.envelope_length > ENVELOPE_LENGTH_MAX:
+        if record.envelope_problem:
             key, headers = None if key is None else key[:NAME_LENGTH_MAX], ()
     return Record(REJECTED, key, value, headers=headers + tuple(marks))
 

@@ -1,11 +1,20 @@
 """What an executor has taken and finished: when it stops taking, what it commits, and which records it knows."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers import account as module
-from consumers.account import REMEMBERED_MS, SPAN_MAX, WAITING_MAX, WAITING_RESUMED, Account
+from consumers.account import (
+    REMEMBERED_MS,
+    SPAN_MAX,
+    WAITING_BYTES_MAX,
+    WAITING_MAX,
+    WAITING_RESUMED,
+    Account,
+)
 from consumers.backlog import Taken
 from dueline.address import READY
 from dueline.job import Priority
@@ -48,6 +57,23 @@ def test_many_runs_of_one_job_keep_no_others_away() -> None:
         account.begin(run)
     take(account, offset + 1)
     assert account.full == {PLACE}, "for the others alone"
+
+
+def test_a_partition_is_full_while_much_waits() -> None:
+    account = Account()
+    record = bytes(WAITING_BYTES_MAX // 4)
+    runs = [replace(taken("large", emit_ms=offset, offset=offset), record=record) for offset in range(4)]
+    for run in runs:
+        assert not account.full
+        account.take(run.place, run.offset)
+        account.wait(run)
+    assert account.full == {PLACE}
+    account.begin(replace(runs[0], record=b"that of a later attempt"))
+    account.begin(runs[1])
+    account.begin(runs[2])
+    assert account.full == {PLACE}
+    account.begin(runs[3])
+    assert not account.full
 
 
 def test_a_partition_is_full_while_its_span_is_too_long() -> None:

@@ -1,7 +1,6 @@
 """What a valid value looks like, for hypothesis: a test says `st.from_type(Job)`."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -86,17 +85,8 @@ retries = st.builds(
     give_up_on=st.lists(st.sampled_from(("ValueError", "timeout", "_Mine")), max_size=2).map(tuple),
 )
 limits_s = st.none() | st.integers(1, 300_000).map(lambda ms: ms / 1000)
-
-
-def job_of(**fields: Any) -> Job:
-    """A job whose limits leave room for the jitter of its triggers."""
-    jitter_s = max((trigger.jitter.total_seconds() for trigger in fields["triggers"]), default=0.0)
-    limits = {name: fields[name] for name in ("start_within_s", "end_within_s") if fields[name] is not None}
-    return Job(**fields | {name: round(limit_s + jitter_s, 3) for name, limit_s in limits.items()})
-
-
 jobs = st.builds(
-    job_of,
+    Job,
     executor_class=st.text(min_size=1, max_size=40),
     id=st.none() | ids,
     name=texts,

@@ -51,15 +51,6 @@ def test_a_wrong_field_is_named(field: str, value: Any) -> None:
     assert refused(**{field: value}).field == field
 
 
-@pytest.mark.parametrize("field", ["start_within_s", "end_within_s"])
-def test_a_limit_leaves_room_for_the_jitter(field: str) -> None:
-    triggers = (Every(timedelta(hours=1)), Every(timedelta(hours=2), jitter=timedelta(minutes=1)))
-    error = refused(**{field: 60, "triggers": triggers})
-    assert (error.field, "jitter" in error.problem) == (field, True)
-    limits: dict[str, Any] = {field: 60.001}
-    Job(executor_class="command", triggers=triggers, **limits)
-
-
 @pytest.mark.parametrize("triggers", ["soon", ("soon",), [Once(from_ms(0))], (timedelta(seconds=5),)])
 def test_triggers_of_another_kind_are_refused(triggers: Any) -> None:
     assert "Once, Every or Cron" in refused(triggers=triggers).problem

@@ -3,9 +3,10 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
@@ -161,7 +162,41 @@ def test_the_largest_jobs_of_one_moment_are_accepted(
     wait_for(lambda: len(executions(history, "end")) == 40, "40 large jobs", 60)
 
 
-def await_ends(platform: Platform, job_id: str, count: int, *, told_twice: bool = False) -> list[RunEvent]:
+def test_submissions_count_when_their_transaction_is_committed_and_never_when_it_is_given_up(
+    platform: Platform, client: Client
+) -> None:
+    shards = platform.settings.partitions
+    of_one_shard = (name for _ in count() if shard_of(name := f"job-{uuid4()}", shards) == 3)
+    given_up, first, second, given_up_last, last = islice(of_one_shard, 5)
+    producer = Producer({"bootstrap.servers": platform.settings.kafka, "transactional.id": str(uuid4())})
+
+    def submit_in_transaction(job_id: str) -> None:
+        producer.begin_transaction()
+        value = {"id": job_id, "executor_class": "command", "params": {"argv": ["/bin/true"]}}
+        producer.produce(SUBMISSIONS, json.dumps(value), partition=3)
+        producer.flush()
+
+    producer.init_transactions()
+    submit_in_transaction(given_up)
+    producer.abort_transaction()
+    submit_in_transaction(first)
+    producer.commit_transaction()
+    submit_in_transaction(second)
+    await_ends(platform, first, 1)
+    await_ends(platform, second, 0)
+    producer.commit_transaction()
+    submit_in_transaction(given_up_last)
+    producer.abort_transaction()
+    await_ends(platform, second, 1)
+    client.submit("command", {"argv": ["/bin/true"]}, id=last)
+    await_ends(platform, last, 1)
+    for job_id in (given_up, given_up_last):
+        await_ends(platform, job_id, 0)
+    log = platform.processes["scheduler"].supervisor.log_file
+    assert b"was skipped by the consumer" not in log.read_bytes()
+
+
+def await_ends(platform: Platform, job_id: str, number: int, *, told_twice: bool = False) -> list[RunEvent]:
     """The events with which attempts of a job ended, when there are so many.
 
     `told_twice`: a scheduler was killed that may have told already what its successor tells too; that counts as one.
@@ -178,10 +213,10 @@ def await_ends(platform: Platform, job_id: str, count: int, *, told_twice: bool 
         if told_twice:
             ends = list({(e.key, e.state, e.started_ms): e for e in ends}.values())
         found[:] = ends
-        return len(found) >= count
+        return len(found) >= number
 
-    wait_for(complete, f"{count} ends of {job_id}", 60)
-    assert len(found) == count
+    wait_for(complete, f"{number} ends of {job_id}", 60)
+    assert len(found) == number
     return sorted(found, key=lambda event: (event.due_ms, event.attempt))
 
 
