@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from dueline.address import REJECTED
 from dueline.errors import Unavailable
-from infra.log_reader import beginning, read_to_end
+from infra.log_reader import beginning, bounds_of, read_to_end
 from infra.settings import Settings
 
 #: What a rejected record says of itself: why, where it came from, and what was cut from it if it was too long.
@@ -44,19 +44,22 @@ class Rejected:
 def latest_rejected(settings: Settings, limit: int) -> list[Rejected]:
     """The latest of the refused submissions, the latest first. Raises Unavailable when Kafka does not answer."""
     try:
-        return heapq.nlargest(limit, _all_rejected(settings), key=lambda rejected: rejected.at_ms)
+        return heapq.nlargest(limit, _rejected_lately(settings, limit), key=lambda rejected: rejected.at_ms)
     except KafkaException as error:
         raise Unavailable(
             f"Kafka does not answer at {settings.kafka}: {error.args[0].str()}; is it up? (make up)"
         ) from error
 
 
-def _all_rejected(settings: Settings) -> Iterator[Rejected]:
+def _rejected_lately(settings: Settings, limit: int) -> Iterator[Rejected]:
+    """So many of each partition, the latest: brokers stamp the records, so the latest of all are among them."""
     admin = AdminClient({"bootstrap.servers": settings.kafka}, logger=_quiet)
     topic = admin.list_topics(REJECTED, timeout=ANSWER_LIMIT_S).topics[REJECTED]
     if topic.error is not None:
         raise KafkaException(topic.error)
-    return map(_rejected, read_to_end(settings, beginning(REJECTED, len(topic.partitions))))
+    bounds = bounds_of(settings, beginning(REJECTED, len(topic.partitions)))
+    starts = {place: max(low, high - limit) for place, (low, high) in bounds.items()}
+    return map(_rejected, read_to_end(settings, starts))
 
 
 def _rejected(message: Message) -> Rejected:
