@@ -86,7 +86,8 @@ class Performer:
         self._slots_up_s = clock.elapsed_s()
         #: Those whose output can't be stored, with the time since when, by CLOCK_BOOTTIME.
         self._unstored: dict[asyncio.Task[None] | None, float] = {}
-        self._giving_back = False
+        #: Whether the last output could not be stored, and whether it is given up to wait for that.
+        self._disk_full = self._giving_back = False
 
     def admit(self, taken: Taken, past: Past, *, doubtful: bool) -> None:
         """A run of a shard that is held: it waits for its turn, unless former owners have done with it.
@@ -109,7 +110,7 @@ class Performer:
 
     def start_runs(self) -> None:
         """Begin what may begin."""
-        if self._unstored or self._giving_back:
+        if self._disk_full or self._giving_back:
             return  # what could not be stored would have to be done again
         while (taken := self._turns.next(self._clock.now_ms())) is not None:
             self._account.begin(taken)
@@ -259,18 +260,27 @@ class Performer:
         try:
             while True:
                 try:
-                    return await self._outputs.write(output)
+                    address = await self._outputs.write(output)
                 except OutputNotStored as error:
                     if taken.partition in self._leaving:
                         return None
-                    if not self._unstored:
+                    if not self._disk_full:
+                        self._disk_full = True
                         log.error("%s; no run begins until then", error, extra={"action": "output_failed"})
                     self._unstored.setdefault(task, self._clock.elapsed_s())
                     await asyncio.sleep(STORE_AGAIN_S)
+                else:
+                    self._has_room()
+                    return address
         finally:
             if self._unstored.pop(task, None) is not None and not self._unstored:
-                log.info("no output waits for the disk any more", extra={"action": "output_stored"})
-                self.start_runs()
+                self._has_room()  # or so it is to be found out: nobody else would
+
+    def _has_room(self) -> None:
+        if self._disk_full:
+            self._disk_full = False
+            log.info("runs begin again", extra={"action": "output_stored"})
+            self.start_runs()
 
     async def _pass_over(self, taken: Taken, ended: Ended) -> None:
         log.info("run %s attempt %d had ended", *taken.run.key, extra={"action": "ended_before"})

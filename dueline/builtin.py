@@ -67,7 +67,7 @@ def http(run: Run) -> dict[str, int]:
     if not isinstance(follow, bool):
         raise InvalidJob("params.follow_redirects", f"{follow!r} must be true or false")
     # An explicit empty ProxyHandler: the default one takes proxies from the executor's environment.
-    opener = build_opener(ProxyHandler({}), *([] if follow else [_NoRedirect]))
+    opener = build_opener(ProxyHandler({}), _Redirect if follow else _NoRedirect)
     try:
         try:
             response = opener.open(request, timeout=run.timeout.total_seconds())
@@ -75,6 +75,8 @@ def http(run: Run) -> dict[str, int]:
             response = error  # a status that urllib thinks of as an error; here `expected` decides
         with response:
             shutil.copyfileobj(response, sys.stdout.buffer, _CHUNK)
+            if missing := getattr(response, "length", None):  # copied in pieces, it does not say so itself
+                raise HTTPException(f"the response broke off, and {missing} bytes are missing")
     except (URLError, OSError, HTTPException, ValueError) as error:
         cause = getattr(error, "reason", None) or repr(error)
         raise Failed(f"{request.method} {request.full_url} failed: {cause}") from None
@@ -87,6 +89,21 @@ def http(run: Run) -> dict[str, int]:
 
 
 _ANY_2XX = range(200, 300)
+
+
+class _Redirect(HTTPRedirectHandler):
+    """What is meant for one server alone goes to no other."""
+
+    def redirect_request(self, req: Request, *args: Any) -> Request | None:
+        following = super().redirect_request(req, *args)
+        if following is not None and _origin(following) != _origin(req):
+            for name in ("Authorization", "Cookie", "Proxy-authorization"):
+                following.remove_header(name)
+        return following
+
+
+def _origin(request: Request) -> tuple[str, str]:
+    return request.type, request.host
 
 
 class _NoRedirect(HTTPRedirectHandler):

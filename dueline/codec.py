@@ -290,7 +290,7 @@ def _retry_command(fields: Mapping[str, Any]) -> RetryCommand:
     run = _ready_run(fields["run"])
     if not 1 <= fields["follows"] < run.attempt:
         raise InvalidJob("run.attempt", f"{run.attempt} does not come after attempt {fields['follows']}")
-    require_storable(run.job_id, run.attempt, run.due_ms, run.emit_ms)
+    require_storable(run.job_id, run.attempt, {"due_ms": run.due_ms, "emit_ms": run.emit_ms})
     try:
         checked_progress(run.progress)
     except ValueError as error:
@@ -314,14 +314,14 @@ def _bulk_command(fields: Mapping[str, Any]) -> BulkCommand:
     )
 
 
-def require_storable(job_id: str, attempt: int, *instants_ms: int | None) -> None:
+def require_storable(job_id: str, attempt: int, instants_ms: Mapping[str, int | None]) -> None:
     """Raises InvalidJob for what no table takes of a run: Avro's reader takes any number for an int."""
     require_job_id("run.job_id", job_id)
     if not 1 <= attempt <= ATTEMPT_MAX:
-        raise InvalidJob("run.attempt", f"{attempt} is not 1 to {ATTEMPT_MAX}")
-    for instant_ms in instants_ms:
+        raise InvalidJob("run.attempt", f"{attempt} is less than 1, or is more than {ATTEMPT_MAX}")
+    for field, instant_ms in instants_ms.items():
         if instant_ms is not None and not 0 <= instant_ms <= MOMENT_MAX_MS:
-            raise InvalidJob("run", f"{instant_ms} lies outside the years 1970 to 9000")
+            raise InvalidJob(f"run.{field}", f"{instant_ms} lies outside the years 1970 to 9000")
 
 
 def require_job_id(field: str, text: str) -> None:

@@ -43,9 +43,14 @@ CRON_WORDS = {
     "@hourly": "0 * * * *",
 }
 FIELD = "trigger.cron"
-_HOUR = 1
+_HOUR, _MONTH, _WEEKDAY = 1, 3, 4
 _FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 _VALUES = ("0 to 59", "0 to 23", "1 to 31 or L", "1 to 12 or JAN to DEC", "0 to 7 or SUN to SAT")
+_SPANS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+#: A number or a name, to another, in steps.
+_RANGE = re.compile(r"(\w+)(?:-(\w+))?(?:/([0-9]{1,9}))?")
 #: What a field begins with that leaves its value open, alone or in steps; croniter reads `?` as `*`.
 _ANY = ("*", "?")
 _RANDOM_FIELD = re.compile(r"[hr](\(|/|\Z)|.*~", re.IGNORECASE)  # other crons know these
@@ -79,7 +84,8 @@ class _Schedule:
     __slots__ = ("_every_hour", "_expression", "_gaps", "_wild_hour", "_zone")
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
-        self._expression = CRON_WORDS.get(expression, expression)
+        fields = CRON_WORDS.get(expression, expression).split()
+        self._expression = " ".join(_written_out(place, field) for place, field in enumerate(fields))
         hour = self._expression.split()[1]
         self._every_hour = len(_values(_HOUR, hour)) == 24
         self._wild_hour = self._every_hour or hour.startswith(_ANY)
@@ -219,10 +225,40 @@ def _check_field(expression: str, place: int, field: str) -> None:
 
 def _is_read(place: int, field: str) -> bool:
     try:
-        _values(place, field)
+        _values(place, _written_out(place, field))
     except (ValueError, KeyError):  # all of its own errors are ValueErrors
         return False
     return True
+
+
+def _written_out(place: int, field: str) -> str:
+    """A field with its ranges as lists: croniter takes one of a single value for the whole field, and loses its step over the end."""
+    return ",".join(_listed(place, part) for part in field.split(","))
+
+
+def _listed(place: int, part: str) -> str:
+    found = _RANGE.fullmatch(part)
+    if found is None:
+        return part
+    low, high = _SPANS[place]
+    begin, end, every = found.groups()
+    first, step = _number(place, begin), int(every or 1)
+    last = _number(place, end) if end else high if every else first
+    if first is None or last is None or not step:
+        return part  # it has another meaning, or none, as will be said
+    if first <= last:
+        return ",".join(map(str, range(first, last + 1, step)))
+    size = len(_WEEKDAYS) if place == _WEEKDAY else high - low + 1
+    return ",".join(str((value - low) % size + low) for value in range(first, last + size + 1, step))
+
+
+def _number(place: int, text: str) -> int | None:
+    """What a number or a name stands for; None for what the field doesn't have."""
+    low, high = _SPANS[place]
+    names = {_MONTH: _MONTHS, _WEEKDAY: _WEEKDAYS}.get(place, ())
+    if text.lower() in names:
+        return names.index(text.lower()) + low
+    return int(text) if text.isascii() and text.isdigit() and low <= int(text) <= high else None
 
 
 def _values(place: int, field: str) -> Sequence[object]:

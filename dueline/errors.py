@@ -13,10 +13,21 @@ A message names the thing it is about and says what to do next, so that it can b
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class DuelineError(Exception):
     """The root: `except DuelineError` catches whatever Dueline raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it can be sent to another process, though its arguments are not those that it was made with."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[DuelineError], args: tuple[Any, ...], fields: dict[str, Any]) -> DuelineError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class InvalidJob(DuelineError, ValueError):

@@ -149,14 +149,15 @@ class Views:
         return found
 
     async def runs(self, job_id: str, limit: int, *, before_ms: int = END_MS) -> tuple[RunView, ...]:
-        """The runs of a job that are due before a time, latest first; the first of them may be one to come."""
+        """The runs of a job that are due before a time, latest first; one of them, as a rule the first, may be one to come."""
         view = await self.job(job_id)
-        dues = [view.next_due_ms] if view.next_due_ms is not None and view.next_due_ms < before_ms else []
         # Of a job with one due time there is a history only if more than its trigger has asked for runs of it.
         known = set(await self._history(view, limit, before_ms))
         if view.last_run is not None and view.last_run.due_ms < before_ms:
             known.add(view.last_run.due_ms)
-        dues += sorted(known - set(dues), reverse=True)
+        if view.next_due_ms is not None and view.next_due_ms < before_ms:
+            known.add(view.next_due_ms)
+        dues = sorted(known, reverse=True)
         if not dues and before_ms == END_MS:
             raise NotFound(
                 f"job {job_id} has no runs: it is {view.state}{view.reason and f' ({view.reason})'}"

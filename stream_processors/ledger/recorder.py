@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 #: Epochs are counted one by one: none that is as high was.
 EPOCH_END = 1 << 62
+INSTANTS = ("due_ms", "at_ms", "started_ms", "ended_ms", "retry_ms")
 
 
 class Recorder(Worker):
@@ -55,8 +56,9 @@ def _storable(message: Message) -> RunEvent | OwnerStarted | None:
     try:
         record = decode_run_record(message.value or b"")
         if isinstance(record, RunEvent):
-            instants_ms = record.due_ms, record.at_ms, record.started_ms, record.ended_ms, record.retry_ms
-            require_storable(record.job_id, record.attempt, *instants_ms)
+            require_storable(
+                record.job_id, record.attempt, {name: getattr(record, name) for name in INSTANTS}
+            )
         elif record.shard != message.partition or not 0 < record.epoch < EPOCH_END:
             raise UndecodableRecord(f"no owner of this shard has started: {record}")
         return record

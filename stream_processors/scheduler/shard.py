@@ -113,6 +113,8 @@ class Shard(Worker):
         self._changes_until_ms = 0
         self._acceptance: Acceptance
         self._gathering: Gathering
+        #: The offset behind the last submission that was in the log at the take-over: its end may hold none, but ends of transactions.
+        self._unread_end: int
         self._stored_at_s = 0.0
         self._page_rows = PAGE_ROWS
         #: The row as it is stored; None before this owner's first store. A commit beyond its submissions offset would hide from the
@@ -144,13 +146,14 @@ class Shard(Worker):
         self._judge = Judge(emitted, self._calendars)
         self._changes_until_ms = self._row.cursor_ms - CHANGES_KEPT_MS
         await self._learn_changes(now_ms + READ_AHEAD_MS)
+        self._unread_end = self._row.submissions
         await self._learn_unread(self._row.submissions)
         self._wheel = Wheel(
             cursor_ms=self._row.cursor_ms,
             submissions=self._row.submissions,
             ready=self._row.ready,
             emitted=emitted,
-            unread=await self._submissions_end() if emitted else 0,
+            unread=self._unread_end if emitted else 0,
             publish=self._emit,
             judge=self._judge.judge,
             save=lambda rows: self._gathering.save(rows),
@@ -454,6 +457,7 @@ class Shard(Worker):
         """The submissions from an offset on that lie in the log. Blocking."""
         for message in read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset}):
             self.progressed()
+            self._unread_end = (message.offset() or 0) + 1
             yield message
 
     def _emitted_since(self, row: ShardRow) -> dict[RunKey, int]:

@@ -130,12 +130,17 @@ def test_a_wrong_parameter_of_command_is_named_with_its_remedy(params: dict[str,
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with what it was asked; /status/<n> with that status, /moved with a redirect."""
+    """Answers with what it was asked; /status/<n> with that status, /to/<host> with a redirect there, /cut with less than it says."""
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         asked = {"method": self.command, "body": body, "headers": dict(self.headers)}
-        self.send_response(int(self.path.rpartition("/")[2]) if self.path.startswith("/status") else 200)
+        place, _, what = self.path.rpartition("/")
+        self.send_response(int(what) if place == "/status" else 302 if place == "/to" else 200)
+        if place == "/to":
+            self.send_header("Location", f"http://{what}:{self.connection.getsockname()[1]}/elsewhere")
+        if what == "cut":
+            self.send_header("Content-Length", "1000000")
         if self.path == "/status/302":
             self.send_header("Location", "/elsewhere")
         self.end_headers()
@@ -194,6 +199,22 @@ def test_another_status_fails_the_attempt(
 ) -> None:
     with pytest.raises(Failed, match=message):
         http(run_of("http", url=server + path, **params))
+
+
+@pytest.mark.parametrize(("host", "kept"), [("127.0.0.1", True), ("localhost", False)])
+def test_a_redirect_to_another_host_takes_no_credentials_there(
+    server: str, capfdbinary: pytest.CaptureFixture[bytes], host: str, kept: bool
+) -> None:
+    headers = {"Authorization": "Bearer x", "cookie": "a=b", "X-Colour": "blue"}
+    http(run_of("http", url=f"{server}/to/{host}", headers=headers, follow_redirects=True))
+    found = json.loads(capfdbinary.readouterr().out)["headers"]
+    assert found["X-Colour"] == "blue"
+    assert ("Authorization" in found, "Cookie" in found) == (kept, kept)
+
+
+def test_a_response_that_breaks_off_fails_the_attempt(server: str) -> None:
+    with pytest.raises(Failed, match=r"the response broke off, and 99\d+ bytes are missing"):
+        http(run_of("http", url=f"{server}/cut"))
 
 
 def test_a_server_that_is_not_there_fails_the_attempt() -> None:

@@ -59,10 +59,10 @@ CHANGES = (
 )
 
 every_minute = st.sampled_from(("*", "*/7", "*/15", "*/30"))
-minutes = st.sampled_from(("0", "30", "15,45", "1,59", "10-20/5", "5/20"))
-hours = st.sampled_from(("0", "1", "2", "3", "1-3", "23", "0,12", "22-23", "1/5", "0-6"))
+minutes = st.sampled_from(("0", "30", "15,45", "1,59", "10-20/5", "5/20", "7-7", "59/5"))
+hours = st.sampled_from(("0", "1", "2", "3", "1-3", "23", "0,12", "22-23", "1/5", "0-6", "9-9", "23/2"))
 wild_hours = st.sampled_from(("*/2", "*/3", "0-23"))
-days = st.sampled_from(("*", "*", "*", "1", "28-31", "14", "30", "*/2"))
+days = st.sampled_from(("*", "*", "*", "1", "1-1", "28-31", "14", "30", "*/2"))
 months = st.sampled_from(("*", "*", "2-4", "OCT,11,dec", "*/3"))
 weekdays = st.sampled_from(("*", "*", "*", "0", "7", "MON-FRI", "6,0", "5-7", "sun", "*/2"))
 dates = st.tuples(days, months, weekdays).map(" ".join)
@@ -229,6 +229,25 @@ def test_what_an_expression_may_say(expression: str, dates: list[str]) -> None:
         assert due is not None
         assert f"{due:%m-%d %H:%M}" == f"{expected} 00:00"
         after = due
+
+
+@pytest.mark.parametrize(
+    ("expression", "same"),
+    [
+        ("0 9-9 * * *", "0 9 * * *"),
+        ("59/5 23/2 * 12/1 *", "59 23 * 12 *"),
+        ("0 22-4/3 * * *", "0 22,1,4 * * *"),
+        ("0 21-3/2 30-2 * *", "0 21,23,1,3 30,31,1,2 * *"),
+        ("0 0 * NOV-feb/2 fri-MON/2", "0 0 * 11,1 5,0"),
+        ("0 0 1-1 * 7-7", "0 0 1 * 0"),
+        ("0 0 * * 7-2/1", "0 0 * * 0,1,2"),
+    ],
+)
+def test_ranges_and_steps_are_what_they_look_like(expression: str, same: str) -> None:
+    start = datetime(2027, 1, 1, tzinfo=UTC)
+    found = asked(expression, "UTC", start, start + 400 * DAY)
+    assert found == asked(same, "UTC", start, start + 400 * DAY)
+    assert found
 
 
 @pytest.mark.parametrize("word", CRON_WORDS)

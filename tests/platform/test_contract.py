@@ -14,6 +14,7 @@ from dueline import Calendar, Cron, Every, InvalidJob, Job, JobFilter, Once, Ret
 from dueline.clock import from_ms, to_ms
 from dueline.ids import generated_at_ms
 from dueline.states import AttemptState, JobState, RunState
+from dueline.testing import JobView
 from tests.platform import contract_jobs
 from tests.platform.conftest import Platform
 from tests.platform.systems import InMemory, OnServers, System, on_servers
@@ -22,6 +23,11 @@ SECOND = timedelta(seconds=1)
 ONE_MS = timedelta(milliseconds=1)
 
 _numbers = count()
+
+
+def is_completed(job: JobView) -> bool:
+    """What a run did is shown a moment before what that makes of its job."""
+    return job.state is JobState.COMPLETED
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +55,7 @@ def test_a_job_without_a_trigger_is_due_at_once_and_runs_once(system: System) ->
     assert (run.state, attempt.attempt, attempt.state) == (RunState.SUCCEEDED, 1, AttemptState.SUCCEEDED)
     assert run.due <= attempt.started <= attempt.ended
     assert attempt.retry is None
-    job = system.job(job_id)
-    assert (job.state, job.next_due) == (JobState.COMPLETED, None)
+    assert system.job_when(job_id, is_completed).next_due is None
 
 
 def test_a_job_for_later_is_active_until_then(system: System) -> None:
@@ -63,7 +68,7 @@ def test_a_job_for_later_is_active_until_then(system: System) -> None:
     (run,) = system.ended(job_id)
     assert run.due == due
     assert run.last.started >= due
-    assert system.job(job_id).state is JobState.COMPLETED
+    system.job_when(job_id, is_completed)
 
 
 def test_a_job_for_a_time_that_is_past_is_late_and_not_wrong(system: System) -> None:
@@ -81,7 +86,7 @@ def test_triggers_that_coincide_make_one_run(system: System) -> None:
     )
     runs = system.ended(job_id, 3)
     assert [run.due - start for run in runs] == [0 * SECOND, SECOND, 1.5 * SECOND]
-    assert system.job(job_id).state is JobState.COMPLETED
+    system.job_when(job_id, is_completed)
 
 
 def test_an_interval_counts_from_its_start_and_ends_with_its_end(system: System) -> None:
@@ -92,7 +97,7 @@ def test_an_interval_counts_from_its_start_and_ends_with_its_end(system: System)
     assert [run.due - start for run in runs] == [0 * SECOND, SECOND, 2 * SECOND]
     for run, following in pairwise(runs):
         assert run.due <= run.last.started <= run.last.ended <= following.last.started
-    assert system.job(job_id).state is JobState.COMPLETED
+    system.job_when(job_id, is_completed)
 
 
 def test_an_interval_without_a_start_begins_when_its_job_was_submitted(system: System) -> None:
@@ -117,7 +122,7 @@ def test_the_same_id_and_definition_twice_is_one_job(system: System) -> None:
     for _ in range(2):
         assert system.client.submit("contract-tell", id=job_id, trigger=due) == job_id
     assert len(system.ended(job_id)) == 1
-    assert system.job(job_id).state is JobState.COMPLETED
+    system.job_when(job_id, is_completed)
 
 
 def test_a_failure_is_retried_as_the_policy_says(system: System) -> None:
@@ -131,7 +136,7 @@ def test_a_failure_is_retried_as_the_policy_says(system: System) -> None:
         assert pause_ms <= (attempt.retry - attempt.ended) / ONE_MS <= pause_ms * 1.2
         assert following.started >= attempt.retry
     assert (run.state, run.last.retry, run.last.error) == (RunState.FAILED, None, "attempt 3")
-    assert system.job(run.job_id).state is JobState.COMPLETED
+    system.job_when(run.job_id, is_completed)
 
 
 def test_a_failure_may_say_that_another_attempt_is_no_use(system: System) -> None:
@@ -239,7 +244,7 @@ def test_a_paused_job_waits_until_it_is_resumed(system: System) -> None:
     system.client.resume(paused)
     (run,) = system.ended(paused)
     assert run.state is RunState.SUCCEEDED
-    assert system.job(paused).state is JobState.COMPLETED
+    system.job_when(paused, is_completed)
 
 
 def test_what_is_asked_of_many_jobs_is_asked_of_those_that_a_filter_fits(system: System) -> None:
@@ -364,7 +369,7 @@ def test_a_job_without_a_trigger_that_is_submitted_with_other_parameters_runs_ag
     system.client.submit("contract-tell", {"n": 2}, id=job_id)
     first, second = system.ended(job_id, 2)
     assert [run.last.result["params"]["n"] for run in (first, second)] == [1, 2]
-    assert system.job(job_id).state is JobState.COMPLETED
+    system.job_when(job_id, is_completed)
 
 
 def test_what_a_backfill_runs_leaves_the_next_due_time_as_it_is(system: System) -> None:

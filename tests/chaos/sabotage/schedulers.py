@@ -66,12 +66,13 @@ def wheel_kept() -> None:
     """
 
     def change_take(take: Callable[..., Any]) -> Callable[..., Any]:
-        async def take_if_trusted(self: PartitionedApp, message: Any) -> None:
+        async def take_if_trusted(self: PartitionedApp, message: Any) -> bool:
             worker: Any = self.workers.get(message.partition)
             trusted = worker is None or worker._wheel is None or worker._may_emit()
             if not trusted and worker._stored_at_s:
-                return
-            await take(self, message)
+                return True
+            taken: bool = await take(self, message)
+            return taken
 
         return take_if_trusted
 
