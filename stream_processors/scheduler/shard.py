@@ -33,7 +33,7 @@ from stream_processors.scheduler.bulk import page_of
 from stream_processors.scheduler.calendars import KeptCalendars
 from stream_processors.scheduler.gathering import Gathering
 from stream_processors.scheduler.received import Received, changed_id, received_from_log
-from stream_processors.scheduler.wheel import Wheel
+from stream_processors.scheduler.wheel import PRIORITY_OF, Wheel
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +115,8 @@ class Shard(Worker):
         self._gathering: Gathering
         #: The offset behind the last submission that was in the log at the take-over: its end may hold none, but ends of transactions.
         self._unread_end: int
+        #: Likewise of the ready partitions.
+        self._found_ends: dict[Priority, int] = {}
         self._stored_at_s = 0.0
         self._page_rows = PAGE_ROWS
         #: The row as it is stored; None before this owner's first store. A commit beyond its submissions offset would hide from the
@@ -154,6 +156,7 @@ class Shard(Worker):
             ready=self._row.ready,
             emitted=emitted,
             unread=self._unread_end if emitted else 0,
+            found_ends=self._found_ends,
             publish=self._emit,
             judge=self._judge.judge,
             save=lambda rows: self._gathering.save(rows),
@@ -465,6 +468,7 @@ class Shard(Worker):
         starts = {(READY[priority], self.partition): offset for priority, offset in row.ready.items()}
         emitted: dict[RunKey, int] = {}
         for message in read_to_end(self._settings, starts):
+            self._found_ends[PRIORITY_OF[message.topic() or ""]] = (message.offset() or 0) + 1
             try:
                 run = decode_ready_run(message.value() or b"")
                 emitted[run.key] = run.emit_ms

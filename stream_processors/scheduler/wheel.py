@@ -94,6 +94,8 @@ class Wheel:
         publish: Publish,
         judge: Verdict,
         save: Save,
+        #: The ends of what was read for that of the ready partitions.
+        found_ends: Mapping[Priority, int] = {},
         #: A step is called for, before the time that the last one told.
         progress: Callable[[], None],
         failed: Callable[[BaseException], None],
@@ -109,7 +111,7 @@ class Wheel:
         #: What former owners have emitted, as found in the log from these offsets on, with the emit times; and the end of the
         #: submissions of their time. A next owner has to find the same, until it can't come to emit it again.
         self._emitted, self._found_from, self._unread = emitted, dict(ready), unread
-        self._found_until_ms = max(emitted.values(), default=0)
+        self._found_until_ms, self._found_ends = max(emitted.values(), default=0), found_ends
         self._publish = publish
         self._judge = judge
         self._save = save
@@ -140,7 +142,10 @@ class Wheel:
         """In each ready partition, the offset below which no record matters to what is not acknowledged yet."""
         if self._emitted and (self.submissions < self._unread or self.cursor_ms <= self._found_until_ms):
             return self._found_from
-        lowest = dict(self._ready)
+        # What former owners emitted is done with, though nothing may have been emitted since.
+        lowest = {
+            priority: max(end, self._found_ends.get(priority, 0)) for priority, end in self._ready.items()
+        }
         for emission in self._account:
             for priority, (first, _) in emission.spans.items():
                 lowest[priority] = min(lowest[priority], first)

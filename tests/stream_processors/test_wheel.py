@@ -29,6 +29,7 @@ def wheel_on(
     submissions: int = 1,
     unread: int = 1,
     emitted: dict[RunKey, int] | None = None,
+    found_ends: dict[Priority, int] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Wheel:
     """A wheel that takes over: cursor 100, and the given number of submissions satisfied."""
@@ -38,6 +39,7 @@ def wheel_on(
         ready=dict.fromkeys(Priority, 0),
         emitted=emitted or {},
         unread=unread,
+        found_ends=found_ends or {},
         publish=transport.publish,
         judge=transport.judge,
         save=transport.save,
@@ -233,6 +235,18 @@ async def test_what_the_log_holds_is_there_for_the_next_owner_too(transport: Tra
     assert wheel.ready == dict.fromkeys(Priority, 0), "the next owner reads its row"
     await step(wheel, 150)
     assert wheel.ready[Priority.NORMAL] == 1
+
+
+async def test_what_was_found_emitted_is_done_with_though_nothing_follows(transport: Transport) -> None:
+    """Else it is never trimmed, and found again by every owner, until something else is emitted there."""
+    wheel = wheel_on(transport, emitted={row(150).key: 150}, unread=1, found_ends={Priority.NORMAL: 7})
+    wheel.read([row(150)], BUCKET_END)
+    await step(wheel, 140)
+    assert wheel.ready == dict.fromkeys(Priority, 0)
+    await step(wheel, 151)
+    await acknowledge_all(transport, wheel, 151)
+    assert transport.emitted() == []
+    assert wheel.ready == {Priority.HIGH: 0, Priority.NORMAL: 7, Priority.LOW: 0}
 
 
 async def test_after_an_outage_each_run_that_was_due_is_emitted_once(transport: Transport) -> None:

@@ -86,6 +86,7 @@ class World(Transport):
             ready=self.stored.ready,
             emitted={key: emit_ms_of(key) for key in self.emitted(self.stored.ready)},
             unread=len(self.submissions),
+            found_ends={priority: len(keys) for priority, keys in self.log.items()},
             publish=self.publish,
             judge=self.judge,
             save=self.save,
