@@ -319,9 +319,8 @@ class Intake:
 
         def ended(giving_up: "Future[None]") -> None:
             if error := giving_up.exception():
-                self._loop.call_soon_threadsafe(
-                    self._failed, error
-                )  # what runs may go on: nothing is released
+                # What runs may go on: nothing is released.
+                self._loop.call_soon_threadsafe(self._failed, error)
             else:
                 done.set()
 

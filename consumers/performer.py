@@ -266,7 +266,7 @@ class Performer:
                         return None
                     if not self._disk_full:
                         self._disk_full = True
-                        log.error("%s; no run begins until then", error, extra={"action": "output_failed"})
+                        log.error("%s; no run begins meanwhile", error, extra={"action": "output_failed"})
                     self._unstored.setdefault(task, self._clock.elapsed_s())
                     await asyncio.sleep(STORE_AGAIN_S)
                 else:
@@ -274,9 +274,10 @@ class Performer:
                     return address
         finally:
             if self._unstored.pop(task, None) is not None and not self._unstored:
-                self._has_room()  # or so it is to be found out: nobody else would
+                self._has_room()  # nobody else is left to find out
 
     def _has_room(self) -> None:
+        """The disk takes outputs again, or it is to be found out whether it does."""
         if self._disk_full:
             self._disk_full = False
             log.info("runs begin again", extra={"action": "output_stored"})

@@ -5,8 +5,8 @@ end, so that a ready record that was emitted twice is known when it comes the se
 
 Events are not looked at one by one. A mark, made once a second, says how far the log was and which ready records had been
 taken by then. All that ends later lies behind it in the log; so once all that was taken before the mark is
-committed, nothing before it is needed. A new owner has also taken what its former one may have ended, which is all that the
-ready topics held by then.
+committed, nothing before it is needed. For a new owner, all that its former one may have ended
+counts as taken before its marks, whether or not it has been read by then.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ class _Mark:
 @dataclass(slots=True)
 class _Shard:
     end: int
-    #: The ends of the ready partitions when it was taken over, as far as there was something to read.
+    #: As given to `Positions.hold`.
     unread: Mapping[Place, int]
     marks: deque[_Mark] = field(default_factory=deque)
 

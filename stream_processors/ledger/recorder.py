@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from faust.types import Message
 
 from dueline.codec import decode_run_record, require_storable
-from dueline.errors import InvalidJob, UndecodableRecord
+from dueline.errors import UndecodableRecord
 from dueline.runs import OwnerStarted, RunEvent, Succession
 from infra.store import Store, Told
 from stream_processors.partitions import Worker
@@ -62,7 +62,7 @@ def _storable(message: Message) -> RunEvent | OwnerStarted | None:
         elif record.shard != message.partition or not 0 < record.epoch < EPOCH_END:
             raise UndecodableRecord(f"no owner of this shard has started: {record}")
         return record
-    except (UndecodableRecord, InvalidJob, ValueError) as error:
+    except ValueError as error:  # as are all of the ways to be wrong
         # Only executors and schedulers write here; a foreign record must not stop the partition.
         place = (message.partition, message.offset)
         log.error("jobs.runs/%d/%d passed over: %s", *place, error, extra={"action": "foreign_record"})

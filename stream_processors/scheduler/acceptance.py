@@ -50,13 +50,7 @@ from dueline.scheduling.values import Change, JobRow, ScheduledRun
 from dueline.states import ENDS, AttemptState, JobState, RunState
 from infra.publisher import Record
 from stream_processors.scheduler.calendars import KnownCalendars
-from stream_processors.scheduler.received import (
-    Received,
-    passed_on,
-    readable_id,
-    rejected,
-    spread,
-)
+from stream_processors.scheduler.received import Received, passed_on, readable_id, rejected, spread
 
 log = logging.getLogger(__name__)
 

@@ -155,8 +155,8 @@ class Shard(Worker):
             submissions=self._row.submissions,
             ready=self._row.ready,
             emitted=emitted,
-            unread=self._unread_end if emitted else 0,
             found_ends=self._found_ends,
+            unread=self._unread_end if emitted else 0,
             publish=self._emit,
             judge=self._judge.judge,
             save=lambda rows: self._gathering.save(rows),
@@ -372,7 +372,7 @@ class Shard(Worker):
         if not ids:
             return
         rehearsal = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
-        end = await self._submissions_end()
+        end = self._unread_end
         while offset < end:
             records, offset = await answered(partial(self._unread_of, ids, offset, end))
             while records:
@@ -451,10 +451,6 @@ class Shard(Worker):
 
     def _record(self, event: RunEvent) -> Record:
         return Record(RUNS, event.job_id.encode(), encode_run_event(event), self.partition)
-
-    async def _submissions_end(self) -> int:
-        place = (SUBMISSIONS, self.partition)
-        return (await answered(lambda: ends_of(self._settings, [place])))[place]
 
     def _unread(self, offset: int) -> Iterator[LogMessage]:
         """The submissions from an offset on that lie in the log. Blocking."""

@@ -90,12 +90,12 @@ class Wheel:
         submissions: int,
         ready: Mapping[Priority, int],
         emitted: Mapping[RunKey, int],
+        #: The ends of what was read of the ready partitions to find those.
+        found_ends: Mapping[Priority, int],
         unread: int,
         publish: Publish,
         judge: Verdict,
         save: Save,
-        #: The ends of what was read for that of the ready partitions.
-        found_ends: Mapping[Priority, int] = {},
         #: A step is called for, before the time that the last one told.
         progress: Callable[[], None],
         failed: Callable[[BaseException], None],

@@ -3,7 +3,7 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -20,6 +20,7 @@ from dueline.runs import Output, RunEvent
 from dueline.states import AttemptState
 from infra.log_reader import beginning, read_to_end
 from tests.platform.conftest import Platform, wait_for
+from tests.platform.test_lease import names_in
 from tests.platform.test_main_job import executions
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -165,9 +166,7 @@ def test_the_largest_jobs_of_one_moment_are_accepted(
 def test_submissions_count_when_their_transaction_is_committed_and_never_when_it_is_given_up(
     platform: Platform, client: Client
 ) -> None:
-    shards = platform.settings.partitions
-    of_one_shard = (name for _ in count() if shard_of(name := f"job-{uuid4()}", shards) == 3)
-    given_up, first, second, given_up_last, last = islice(of_one_shard, 5)
+    given_up, first, second, given_up_last, last = names_in(platform, 3, 5)
     producer = Producer({"bootstrap.servers": platform.settings.kafka, "transactional.id": str(uuid4())})
 
     def submit_in_transaction(job_id: str) -> None:
@@ -196,7 +195,7 @@ def test_submissions_count_when_their_transaction_is_committed_and_never_when_it
     assert b"was skipped by the consumer" not in log.read_bytes()
 
 
-def await_ends(platform: Platform, job_id: str, number: int, *, told_twice: bool = False) -> list[RunEvent]:
+def await_ends(platform: Platform, job_id: str, count: int, *, told_twice: bool = False) -> list[RunEvent]:
     """The events with which attempts of a job ended, when there are so many.
 
     `told_twice`: a scheduler was killed that may have told already what its successor tells too; that counts as one.
@@ -213,10 +212,10 @@ def await_ends(platform: Platform, job_id: str, number: int, *, told_twice: bool
         if told_twice:
             ends = list({(e.key, e.state, e.started_ms): e for e in ends}.values())
         found[:] = ends
-        return len(found) >= number
+        return len(found) >= count
 
-    wait_for(complete, f"{number} ends of {job_id}", 60)
-    assert len(found) == number
+    wait_for(complete, f"{count} ends of {job_id}", 60)
+    assert len(found) == count
     return sorted(found, key=lambda event: (event.due_ms, event.attempt))
 
 

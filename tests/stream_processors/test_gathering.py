@@ -52,6 +52,7 @@ class Bed:
             submissions=1,
             ready=dict.fromkeys(Priority, 0),
             emitted={},
+            found_ends={},
             unread=0,
             publish=self.transport.publish,
             judge=lambda *asked: self.transport.judge(*asked),

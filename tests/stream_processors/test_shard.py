@@ -132,6 +132,7 @@ def wheel_with(transport: Transport) -> Wheel:
         submissions=1,
         ready=dict.fromkeys(Priority, 0),
         emitted={},
+        found_ends={},
         unread=0,
         publish=transport.publish,
         judge=transport.judge,
