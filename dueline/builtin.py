@@ -164,7 +164,12 @@ def _input(text: str) -> Iterator[IO[bytes] | int]:
 
 def _request(params: Mapping[str, Any]) -> Request:
     method, url = _text(params, "method", "GET"), _text(params, "url", "")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # an IPv6 address that does not end
+        good = False
+    if not good:
         raise InvalidJob("params.url", f"{url!r} must be an address such as https://example.org/path")
     headers = {"User-Agent": "dueline", **_texts(params, "headers")}
     body = params.get("body")

@@ -217,6 +217,8 @@ def encode_owner_started(started: OwnerStarted) -> bytes:
 def decode_run_record(data: bytes) -> RunEvent | OwnerStarted:
     """A record of `jobs.runs`, of either kind."""
     record, fields = decode(data)
+    if not 0 <= fields.get("epoch", 0) < EPOCH_END:
+        raise UndecodableRecord(f"no owner has the epoch {fields['epoch']}")
     if record == "RunEvent":
         return _run_event(fields)
     if record == "OwnerStarted":
@@ -333,6 +335,8 @@ def require_job_id(field: str, text: str) -> None:
         )
 
 
+#: Owner epochs are counted one by one: none that is as high was.
+EPOCH_END = 1 << 48
 #: What fits into the tables, with room for those that follow.
 ATTEMPT_MAX = 1_000_000_000
 

@@ -77,6 +77,9 @@ class Retry:
     give_up_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for field in ("pauses_s", "give_up_on"):
+            if isinstance(values := getattr(self, field), list):
+                object.__setattr__(self, field, tuple(values))
         require_number("retry.max_attempts", self.max_attempts, 1, ATTEMPTS_MAX, whole=True)
         require_number("retry.backoff_s", self.backoff_s, 0, BACKOFF_MAX_S)
         require_number("retry.factor", self.factor, 1, 100)

@@ -5,9 +5,10 @@ Blocking, but for `answered`: call it in a thread.
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -23,6 +24,8 @@ TIMEOUT_S = 10.0
 #: Between questions to a partition without a leader.
 LEADERLESS_PAUSE_S = 0.1
 _LEADERLESS = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
+#: Records that are taken from librdkafka at once.
+BATCH_MAX = 1000
 #: librdkafka's batch call returns when it has as many records as asked for, or when its time is up: at the log's end that
 #: is always its time, so it is short.
 BATCH_S = 0.05
@@ -59,10 +62,7 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
         while len(reached) < left:
             for message in _next_batch(consumer):
                 place = (message.topic() or "", message.partition() or 0)
-                error = message.error()
-                if error is not None:
-                    if error.code() != KafkaError._PARTITION_EOF:
-                        raise KafkaException(error)
+                if _is_end(message):
                     reached.add(place)
                     continue
                 offset = message.offset() or 0
@@ -90,11 +90,55 @@ def bounds_of(
         consumer.close()
 
 
-def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int | None:
-    """The offset of the first record of a partition at or behind an offset; None if there is none."""
-    for message in read_to_end(settings, {(topic, partition): offset}):
-        return message.offset()
-    return None
+class RecordFinder:
+    """Tells which offsets of a topic hold a record.
+
+    Where transactions end there is none. There may be very many of these, so what was read is remembered, partition by
+    partition, until something beyond it is asked for, and the consumer that reads stays open. Blocking, for one thread at a time.
+    """
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._consumer: Consumer | None = None
+        #: By partition: the offset from which it was read, and all that hold a record from there to the last of them.
+        self._found: dict[int, tuple[int, list[int]]] = {}
+
+    def first_from(self, partition: int, offset: int) -> int | None:
+        """The first at or behind an offset; None if there is none. Raises KafkaException when the brokers do not answer."""
+        begin, found = self._found.get(partition, (0, []))
+        if not found or not begin <= offset <= found[-1]:
+            found = self._read(partition, offset)
+            self._found[partition] = offset, found
+        return next(iter(found[bisect_left(found, offset) :]), None)
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _read(self, partition: int, offset: int) -> list[int]:
+        if self._consumer is None:
+            # It is never wanted to read far ahead.
+            config = reader_config(self._settings, "dueline.record-finder", **{"queued.min.messages": 1})
+            self._consumer = Consumer(dict(config))
+        self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+        try:
+            if (first := self._consumer.poll(TIMEOUT_S)) is None:
+                raise _no_record()
+            # What has come with it; a time to wait would always be waited out at the log's end.
+            messages = [first, *self._consumer.consume(BATCH_MAX, 0)]
+        finally:
+            self._consumer.unassign()
+        return [message.offset() or 0 for message in messages if not _is_end(message)]
+
+
+def headers_of(message: Message) -> Sequence[tuple[str, bytes | None]]:
+    """A record's headers; none where the name of one is no UTF-8: confluent-kafka can't give them out then."""
+    try:
+        return cast(Sequence[tuple[str, bytes | None]], message.headers() or ())
+    except SystemError:
+        return ()
 
 
 def beginning(topic: str, partitions: int) -> Mapping[tuple[str, int], int]:
@@ -127,7 +171,19 @@ def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
 def _next_batch(consumer: Consumer) -> Sequence[Message]:
     """The next records, or the news that a partition is at its end; at least one."""
     give_up = monotonic() + TIMEOUT_S
-    while not (messages := consumer.consume(1000, BATCH_S)):
+    while not (messages := consumer.consume(BATCH_MAX, BATCH_S)):
         if monotonic() > give_up:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no record came within {TIMEOUT_S:g} s"))
+            raise _no_record()
     return messages
+
+
+def _no_record() -> KafkaException:
+    return KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no record came within {TIMEOUT_S:g} s"))
+
+
+def _is_end(message: Message) -> bool:
+    """Whether it is the news that a partition is at its end."""
+    error = message.error()
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+        raise KafkaException(error)
+    return error is not None

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from dueline.address import REJECTED
 from dueline.errors import Unavailable
-from infra.log_reader import beginning, bounds_of, read_to_end
+from infra.log_reader import beginning, bounds_of, headers_of, read_to_end
 from infra.settings import Settings
 
 #: What a rejected record says of itself: why, where it came from, and what was cut from it if it was too long.
@@ -63,7 +63,7 @@ def _rejected_lately(settings: Settings, limit: int) -> Iterator[Rejected]:
 
 
 def _rejected(message: Message) -> Rejected:
-    headers = {name: _text(value) for name, value in dict(message.headers() or ()).items()}
+    headers = {name: _text(value) for name, value in dict(headers_of(message)).items()}
     return Rejected(
         at_ms=message.timestamp()[1],
         reason=headers.get(REASON, ""),

@@ -305,7 +305,11 @@ class Views:
             places = sorted((tuple(row) for page in pages for row in page), reverse=True)
             places = [place for place in places if known is None or place >= known]
             for ended_ms, run in places:
-                view = await self._run(*parse_run_id(run))
+                try:
+                    view = await self._run(*parse_run_id(run))
+                except ValueError as error:  # a foreign row is no reason to show nothing
+                    log.error("a failure passed over: %s", error, extra={"action": "foreign_row"})
+                    continue
                 # A run that was retried is no failure any more, and one that failed again has another place.
                 if view.state in FAILURES and view.last and view.last.ended_ms == ended_ms:
                     yield view

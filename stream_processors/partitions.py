@@ -34,12 +34,13 @@ from dueline.ids import process_id
 from dueline.runs import Heartbeat
 from infra.garbage import settle_memory
 from infra.kafka import Group, producer_config
-from infra.log_reader import answered, first_offset_from
+from infra.log_reader import RecordFinder, answered
 from infra.publisher import Placed, Publisher, Record
 from infra.ready import say_ready
 from infra.settings import Settings
 from infra.watchdog import EXIT_STATUS, end_within, watch
 from stream_processors.feed import feed
+from stream_processors.fetched import read_any_header
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +193,7 @@ class PartitionedApp:
         self.workers: dict[int, Worker] = {}
         self.publisher: Publisher
         self._committed: dict[int, int] = {}
+        self._finder = RecordFinder(settings, topic)
         self._turns = asyncio.Semaphore(TURNS)
         self._started_ms = SystemClock().now_ms()
         self.app: faust.App
@@ -250,6 +252,7 @@ class PartitionedApp:
         # The agent says which topic is read; its messages take a shorter way: see `feed`.
         app.agent(self.raw_topic(self.topic, acks=False), name=self.group.value)(_idle)
         feed(app, self.topic, self._take, self.pace_s)
+        read_any_header()
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
         app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
         app.task(self._commit)
@@ -268,9 +271,7 @@ class PartitionedApp:
 
     async def _check_gap(self, message: Message, expected: int) -> None:
         """Offsets jump where the log holds no record (a transaction's marker, or all that it gave up), and never because we missed one."""
-        found = await answered(
-            partial(first_offset_from, self.settings, self.topic, message.partition, expected)
-        )
+        found = await answered(partial(self._finder.first_from, message.partition, expected))
         if found is None or found < message.offset:
             self.fail(
                 DuelineError(
@@ -299,6 +300,7 @@ class PartitionedApp:
         await self._commit_now()
         await self._keep_only(set())
         await self.close()
+        await asyncio.to_thread(self._finder.close)
         await self.publisher.close()
 
     async def start(self) -> None:

@@ -1,10 +1,13 @@
 """The executor in memory: one slot, which is this process and this thread."""
 
+import asyncio
 import heapq
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from contextvars import copy_context
 from io import BytesIO, TextIOWrapper
 from itertools import count
+from threading import Thread
 from types import CoroutineType
 from typing import Any
 
@@ -101,7 +104,7 @@ class Executor:
             try:
                 value = function(run)
                 if isinstance(value, CoroutineType):
-                    value = CoroutineRun().complete(value)
+                    value = _completed(value)
             except (Exception, SystemExit, TimedOut):
                 raise
             except BaseException as error:
@@ -110,6 +113,27 @@ class Executor:
         if limit.is_up:
             raise TimedOut  # the function swallowed it
         return value
+
+
+def _completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What it returns or raises. In an async test, whose own loop stands still meanwhile, it gets a thread."""
+    if asyncio._get_running_loop() is None:
+        return CoroutineRun().complete(coroutine)
+    ends: list[tuple[Any, BaseException | None]] = []
+
+    def complete() -> None:
+        try:
+            ends.append((CoroutineRun().complete(coroutine), None))
+        except BaseException as error:
+            ends.append((None, error))
+
+    thread = Thread(target=copy_context().run, args=(complete,))
+    thread.start()
+    thread.join()
+    ((value, error),) = ends
+    if error is not None:
+        raise error
+    return value
 
 
 class _Kept(BytesIO):

@@ -75,6 +75,7 @@ class Supervisor:
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)  # one that is paused would never hear of it
 
 
 def _end_with_supervisor() -> None:

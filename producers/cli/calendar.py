@@ -50,8 +50,11 @@ def calendar(
 
     What a job was due at on such a date ends SKIPPED.
     """
-    lines = (line.partition("#")[0].strip() for line in file or ())
-    listed = [Date().convert(line, None, None) for line in lines if line]
+    try:
+        lines = (line.partition("#")[0].strip() for line in file or ())
+        listed = [Date().convert(line, None, None) for line in lines if line]
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--file: it must be UTF-8: {error}") from error
     kept = Calendar(name, [*dates, *listed], time_zone)
     with Client(settings.kafka) as client:
         client.submit_calendar(kept, timeout=within.total_seconds())

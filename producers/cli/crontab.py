@@ -19,7 +19,7 @@ from producers.cli.fields import within_option
 from producers.cli.submit import echo_all, require_acceptable
 from producers.crontab import PREFIX, Crontab, Entry, Remark, read_crontab
 
-LOCALTIME = Path("/etc/localtime")
+LOCALTIME, ZONE_NAME = Path("/etc/localtime"), Path("/etc/timezone")
 
 
 @click.group()
@@ -85,15 +85,28 @@ def import_(
 
 
 def local_zone() -> str:
-    """The IANA name of this machine's time zone, which is that of its cron; UTC if it can't be told."""
+    """The IANA name of the time zone that this machine's cron keeps to. Raises UsageError where that can't be told."""
+    machine = _machine_zone()
+    ours = os.environ.get("TZ", "").lstrip(":")
+    try:
+        zone_of(ours)
+    except InvalidJob:
+        ours = ""
+    if machine and ours and machine.removeprefix("Etc/") != ours.removeprefix("Etc/"):
+        raise click.UsageError(
+            f"TZ says {ours} and {LOCALTIME} {machine}: give --time-zone, with the one that cron keeps to"
+        )
+    return machine or ours or "UTC"
+
+
+def _machine_zone() -> str:
+    """As this machine is set up; empty if it is not."""
     _, _, linked = str(LOCALTIME.resolve()).partition("zoneinfo/")
-    for name in (os.environ.get("TZ", "").lstrip(":"), linked):
-        try:
-            zone_of(name)
-        except InvalidJob:
-            continue
-        return name
-    return "UTC"
+    if linked or not LOCALTIME.exists():
+        return linked
+    if not ZONE_NAME.exists():  # where Debian keeps the name of what may be a copy
+        raise click.UsageError(f"{LOCALTIME} does not tell the name of its time zone: give --time-zone")
+    return ZONE_NAME.read_text().strip()
 
 
 def _acceptable(found: Crontab) -> Crontab:

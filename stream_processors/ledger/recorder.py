@@ -13,8 +13,6 @@ from stream_processors.partitions import Worker
 
 log = logging.getLogger(__name__)
 
-#: Epochs are counted one by one: none that is as high was.
-EPOCH_END = 1 << 62
 INSTANTS = ("due_ms", "at_ms", "started_ms", "ended_ms", "retry_ms")
 
 
@@ -59,7 +57,7 @@ def _storable(message: Message) -> RunEvent | OwnerStarted | None:
             require_storable(
                 record.job_id, record.attempt, {name: getattr(record, name) for name in INSTANTS}
             )
-        elif record.shard != message.partition or not 0 < record.epoch < EPOCH_END:
+        elif record.shard != message.partition or not record.epoch:
             raise UndecodableRecord(f"no owner of this shard has started: {record}")
         return record
     except ValueError as error:  # as are all of the ways to be wrong

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, cast
 
 from confluent_kafka import Message
 
@@ -15,6 +14,7 @@ from dueline.errors import UndecodableRecord
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
 from dueline.job import Job
 from infra.kafka import RECORD_LENGTH_MAX
+from infra.log_reader import headers_of
 from infra.publisher import Record
 from infra.rejects import CUT, PLACE, REASON
 
@@ -100,7 +100,7 @@ def received_from_log(message: Message) -> Received:
         stamp_ms=message.timestamp()[1],
         key=message.key(),
         value=message.value(),
-        headers=tuple(cast(Any, message.headers() or ())),
+        headers=tuple(headers_of(message)),
     )
 
 

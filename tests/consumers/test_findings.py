@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.findings import Ended, Findings, Past
+from dueline.codec import EPOCH_END
 from dueline.runs import ReadyRun
 from dueline.states import AttemptState
 from tests.consumers.ready_runs import taken
@@ -135,7 +136,8 @@ def test_a_former_owner_is_not_heard_behind_its_successor() -> None:
 
 
 def test_a_foreign_record_is_passed_over() -> None:
-    findings = findings_of(b"{}", event_bytes("good", SUCCEEDED))
+    no_owners = event_bytes("good", FAILED, epoch=EPOCH_END)
+    findings = findings_of(b"{}", no_owners, event_bytes("good", SUCCEEDED))
     assert findings.past_of(ready("good")).ended == Ended(SUCCEEDED, None)
 
 

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from dueline.calendars import Calendar
+from dueline.codec import EPOCH_END
 from dueline.commands import Action, BulkCommand, CancelOrder, ControlCommand, JobFilter, RetryCommand
 from dueline.ids import IdGenerator
 from dueline.job import Job, Priority
@@ -24,6 +25,7 @@ EXPRESSIONS = ("* * * * *", "*/15 * * * *", "0 2 * * *", "30 1 * * 1-5", "0 0 1,
 _generator = IdGenerator()
 instants = st.integers(0, MOMENT_MAX_MS)
 longs = st.integers(0, 2**62)
+epochs = st.integers(0, EPOCH_END - 1)
 ints = st.integers(0, 2**31 - 1)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)).map(  # noqa: DTZ001 (the zone follows)
     lambda moment: moment.replace(tzinfo=UTC, microsecond=moment.microsecond // 1000 * 1000)
@@ -200,7 +202,7 @@ st.register_type_strategy(
         priority=st.sampled_from(Priority),
         recurring=st.booleans(),
         executor=texts,
-        epoch=longs,
+        epoch=epochs,
         started_ms=some_ms,
         ended_ms=some_ms,
         retry_ms=some_ms,
@@ -211,7 +213,7 @@ st.register_type_strategy(
     ),
 )
 st.register_type_strategy(
-    OwnerStarted, st.builds(OwnerStarted, shard=ints, epoch=longs, executor=texts, at_ms=longs)
+    OwnerStarted, st.builds(OwnerStarted, shard=ints, epoch=epochs, executor=texts, at_ms=longs)
 )
 st.register_type_strategy(
     Heartbeat,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -226,8 +227,9 @@ def test_a_server_that_is_not_there_fails_the_attempt() -> None:
     ("params", "message"),
     [
         ({}, "params.url: '' must be an address"),
+        ({"url": "http://[::1/"}, "params.url: 'http://[::1/' must be an address"),
         ({"url": "file:///etc/passwd"}, "params.url: 'file:///etc/passwd' must be an address"),
-        ({"url": "http://a", "methd": "GET"}, r"params.methd: is not known; did you mean method\?"),
+        ({"url": "http://a", "methd": "GET"}, "params.methd: is not known; did you mean method?"),
         ({"url": "http://a", "method": 1}, "params.method: 1 must be a text"),
         ({"url": "http://a", "headers": []}, "params.headers: "),
         ({"url": "http://a", "expected_status": "ok"}, "params.expected_status: 'ok' must be a status"),
@@ -235,5 +237,5 @@ def test_a_server_that_is_not_there_fails_the_attempt() -> None:
     ],
 )
 def test_a_wrong_parameter_of_http_is_named_with_its_remedy(params: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidJob, match=message):
+    with pytest.raises(InvalidJob, match=re.escape(message)):
         http(run_of("http", **params))

@@ -105,6 +105,7 @@ def test_pauses_grow_up_to_their_limit(retry: Retry, chance: float) -> None:
         (Retry(max_attempts=5, backoff_s=2), [2, 4, 8, 16]),
         (Retry(max_attempts=5, backoff_s=200), [200, 300, 300, 300]),
         (Retry(max_attempts=5, pauses_s=(1, 60)), [1, 60, 60, 60]),
+        (Retry(max_attempts=5, pauses_s=[1, 60]), [1, 60, 60, 60]),  # type: ignore[arg-type]  # a list will do
     ],
 )
 def test_the_kinds_of_backoff(retry: Retry, pauses_s: list[int]) -> None:

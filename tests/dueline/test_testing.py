@@ -1,7 +1,9 @@
 """The platform in memory: what happens at which time. That it is as on the platform, tests/platform/test_contract.py says."""
 
+import asyncio
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -418,3 +420,21 @@ def test_a_job_that_submits_itself_for_ever_is_found_out(
 
 def _fail(run: Run) -> None:
     raise Failed("no")
+
+
+async def test_coroutine_functions_are_performed_within_an_async_test() -> None:
+    async def work(run: Run) -> str:
+        await asyncio.sleep(0)
+        if run.params["fail"]:
+            raise ValueError("no")
+        return whose.get()
+
+    whose = ContextVar[str]("whose")
+    whose.set("the caller's")
+    platform = performing(work)
+    good, bad = (platform.client.submit("work", {"fail": fail}) for fail in (False, True))
+    platform.perform_due()
+    assert platform.runs(good)[0].last.result == "the caller's"
+    (failed,) = platform.runs(bad)
+    assert failed.last.error.startswith("Traceback (most recent call last):\n  File")
+    assert failed.last.error.splitlines()[1].endswith("in work")

@@ -133,11 +133,14 @@ def test_a_process_ends_with_its_supervisor(worker: PlatformProcess, module: Pat
     assert not worker.is_up()
 
 
-def test_stop_ends_both(worker: PlatformProcess, module: Path) -> None:
+@pytest.mark.parametrize("paused", [False, True])
+def test_stop_ends_both(worker: PlatformProcess, module: Path, *, paused: bool) -> None:
     module.write_text(WORKER)
     worker.start()
     worker.wait_until_up(10.0)
     handle = os.pidfd_open(worker.worker_pid() or 0)
+    if paused:
+        worker.kill(signal.SIGSTOP)
     worker.stop()
     assert ended(handle)
     assert worker.supervisor.pid() is None

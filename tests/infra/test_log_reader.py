@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # NewTopic is re-exported
 
-from infra.log_reader import beginning, first_offset_from, read_to_end
+from infra.log_reader import RecordFinder, beginning, read_to_end
 from infra.settings import Settings
 from tests.conftest import Servers
 
@@ -90,7 +90,6 @@ def test_nothing_behind_the_starts(servers: Servers, topic: str) -> None:
     fill(servers.settings, topic, [2, 0, 0])
     assert list(read_to_end(servers.settings, {(topic, 0): 2, (topic, 1): 0})) == []
     assert list(read_to_end(servers.settings, {})) == []
-    assert first_offset_from(servers.settings, topic, 0, 2) is None
 
 
 def test_what_comes_meanwhile_is_left_out(servers: Servers, topic: str) -> None:
@@ -127,8 +126,18 @@ def test_offsets_without_a_record_do_not_hold_the_end_back(servers: Servers, top
     fill(servers.settings, topic, [1, 0, 0])
     fill(servers.settings, topic, [1, 0, 0], **{"transactional.id": topic})
     assert places(list(read_to_end(servers.settings, {(topic, 0): 0}))) == [(0, 0), (0, 1), (0, 3), (0, 4)]
-    assert first_offset_from(servers.settings, topic, 0, 2) == 3
-    assert first_offset_from(servers.settings, topic, 0, 5) is None
+
+
+def test_where_the_next_record_lies_is_found_again_and_again(servers: Servers, topic: str) -> None:
+    for _ in range(3):  # at 0, 2 and 4; behind each its transaction's end
+        fill(servers.settings, topic, [1, 0, 0], **{"transactional.id": topic})
+    with closing(RecordFinder(servers.settings, topic)) as finder:
+        assert [finder.first_from(0, offset) for offset in (1, 3, 0, 4, 5)] == [2, 4, 0, 4, None]
+        assert finder.first_from(1, 0) is None
+        fill(servers.settings, topic, [1, 1, 0])
+        assert [finder.first_from(0, 5), finder.first_from(1, 0), finder.first_from(0, 1)] == [6, 0, 2]
+        trim(servers.settings, topic, 4)
+        assert finder.first_from(0, 0) == 4
 
 
 def test_brokers_that_do_not_answer(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,3 +145,5 @@ def test_brokers_that_do_not_answer(servers: Servers, monkeypatch: pytest.Monkey
     away = servers.settings.model_copy(update={"kafka": "127.0.0.1:1"})
     with pytest.raises(KafkaException):
         list(read_to_end(away, {("any", 0): 0}))
+    with closing(RecordFinder(away, "any")) as finder, pytest.raises(KafkaException):
+        finder.first_from(0, 0)

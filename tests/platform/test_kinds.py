@@ -9,6 +9,9 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer import message_accumulator, producer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import Producer
 
 from dueline import Client, Every, Once, Retry
@@ -22,6 +25,7 @@ from infra.log_reader import beginning, read_to_end
 from tests.platform.conftest import Platform, wait_for
 from tests.platform.test_lease import names_in
 from tests.platform.test_main_job import executions
+from tests.stream_processors.test_fetched import LatinName
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -151,6 +155,23 @@ def test_what_cannot_be_accepted_is_kept_whole_with_its_reason(
         row = session.execute(query, home).one()
     assert row.state == "REJECTED"
     assert reason in row.reason
+
+
+async def test_headers_may_be_called_anything(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, history: Path
+) -> None:
+    for module in (message_accumulator, producer):
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    key = f"latin-{time.time_ns()}"
+    good = {"executor_class": "record", "params": {"history": str(history), "number": 0}}
+    async with AIOKafkaProducer(bootstrap_servers=platform.settings.kafka) as foreign:
+        for value in (b"no json", json.dumps(good).encode()):
+            headers = [(LatinName("caf\xe9"), b"au lait")]
+            await foreign.send_and_wait(SUBMISSIONS, value, key.encode(), partition=3, headers=headers)
+    wait_for(lambda: bool(executions(history, "end")), "the run of what lies behind", 30)
+    topic = beginning(REJECTED, platform.settings.partitions)
+    (rejected,) = [m for m in read_to_end(platform.settings, topic) if m.key() == key.encode()]
+    assert dict(cast(Any, rejected.headers()))["caf\\xe9"] == b"au lait"
 
 
 def test_the_largest_jobs_of_one_moment_are_accepted(

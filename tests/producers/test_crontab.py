@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import UsageError
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -386,6 +387,19 @@ def test_the_time_zone_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path
     link.symlink_to("/usr/share/zoneinfo/Europe/Paris")
     monkeypatch.setattr("producers.cli.crontab.LOCALTIME", link)
     assert local_zone() == "Europe/Paris"
+    monkeypatch.setenv("TZ", "America/New_York")  # a user's own, perhaps
+    with pytest.raises(UsageError, match=r"TZ says America/New_York and .* Europe/Paris: give --time-zone"):
+        local_zone()
+    monkeypatch.setenv("TZ", ":/etc/localtime")
+    assert local_zone() == "Europe/Paris"
+    copy, name = tmp_path / "copy", tmp_path / "timezone"
+    copy.write_bytes(link.read_bytes())
+    monkeypatch.setattr("producers.cli.crontab.LOCALTIME", copy)
+    monkeypatch.setattr("producers.cli.crontab.ZONE_NAME", name)
+    with pytest.raises(UsageError, match="give --time-zone"):
+        local_zone()
+    name.write_text("Europe/Rome\n")
+    assert local_zone() == "Europe/Rome"
     monkeypatch.setattr("producers.cli.crontab.LOCALTIME", tmp_path / "not there")
     assert local_zone() == "UTC"
     monkeypatch.setenv("TZ", ":America/New_York")
