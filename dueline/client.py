@@ -293,6 +293,7 @@ class _Submitting(Generic[Id, Ids, Done]):
         self._closed = True
         delivery, self._delivery = self._delivery, None
         if delivery:
+            self._at_exit.detach()
             delivery.stop(CLOSE_S)
             if delivery.topic_known.done():
                 yield delivery.closed, CLOSE_S + 1

@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
@@ -115,10 +116,16 @@ class Delivery:
         self._fatal = False
         self._closing = threading.Event()
         self._flush_s = 0.0
+        ours = weakref.WeakMethod(
+            self._note_error
+        )  # else only the garbage collector would end librdkafka's threads
+
+        def note_error(error: KafkaError) -> None:
+            if (note := ours()) is not None:
+                note(error)
+
         try:
-            self._producer = Producer(
-                producer_config(bootstrap) | {"error_cb": self._note_error, "logger": _log}
-            )
+            self._producer = Producer(producer_config(bootstrap) | {"error_cb": note_error, "logger": _log})
         except KafkaException as error:
             raise Unavailable(
                 f"{bootstrap!r} is no address of Kafka, such as 127.0.0.1:9092: {error.args[0].str()}"

@@ -117,5 +117,7 @@ def reader_config(settings: Settings, role: str, **more: Any) -> Mapping[str, An
         "auto.offset.reset": "earliest",
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 50,
+        # Fetched ahead: 64 MB by default, and there may be a reader for each shard.
+        "queued.max.messages.kbytes": 8 * 1024,
         **more,
     }

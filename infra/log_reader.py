@@ -5,6 +5,7 @@ Blocking, but for `answered`: call it in a thread.
 
 import asyncio
 import logging
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
@@ -29,6 +30,10 @@ BATCH_MAX = 1000
 #: librdkafka's batch call returns when it has as many records as asked for, or when its time is up: at the log's end that
 #: is always its time, so it is short.
 BATCH_S = 0.05
+
+#: Held while somebody goes through a batch. Eight threads that did so at once, behind a long outage, left the event loops no
+#: time for their heartbeats: the group gave the shards away before anything was emitted, again and again.
+_one_at_a_time = threading.RLock()
 
 
 def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> Iterator[Message]:
@@ -60,16 +65,18 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
         consumer.assign(assignment)
         reached: set[tuple[str, int]] = set()
         while len(reached) < left:
-            for message in _next_batch(consumer):
-                place = (message.topic() or "", message.partition() or 0)
-                if _is_end(message):
-                    reached.add(place)
-                    continue
-                offset = message.offset() or 0
-                if offset < ends[place]:
-                    yield message
-                if offset >= ends[place] - 1:
-                    reached.add(place)
+            batch = _next_batch(consumer)
+            with _one_at_a_time:
+                for message in batch:
+                    place = (message.topic() or "", message.partition() or 0)
+                    if _is_end(message):
+                        reached.add(place)
+                        continue
+                    offset = message.offset() or 0
+                    if offset < ends[place]:
+                        yield message
+                    if offset >= ends[place] - 1:
+                        reached.add(place)
     finally:
         consumer.close()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 from confluent_kafka import Message
@@ -26,6 +27,9 @@ FIRST_STAMP, FIRST_PLACE = "dueline-first-timestamp", "dueline-first-place"
 FOR_MANY = "dueline-for-many"
 #: Behind which of its shard's jobs, in the order of the store, the reader of a command for many goes on.
 BEHIND = "dueline-behind"
+#: How a command begins, and what a generated id looks like until the year 2527: millions of records are told apart by it.
+_CONTROL_COMMAND = latest("ControlCommand").header
+_GENERATED_KEY = re.compile(rb"0[0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 #: Bytes that the key and the headers of a record may have together, and those that are added when it is passed on.
 ENVELOPE_LENGTH_MAX, ADDED_LENGTH_MAX = 64_000, 1_000
 
@@ -125,8 +129,10 @@ def readable_id(record: Received) -> str | None:
 def changed_id(key: bytes | None, value: bytes) -> str | None:
     """The id of the job that a record may change, as far as it is quickly told: of a command, or of a submission with a name."""
     is_avro = value.startswith(SINGLE_OBJECT_MARK)
-    if is_avro and not value.startswith(latest("ControlCommand").header):
+    if is_avro and not value.startswith(_CONTROL_COMMAND):
         # Nearly all have the id as their key, and it is generated.
+        if key is not None and _GENERATED_KEY.match(key):
+            return None
         text = (key or b"").decode("utf-8", "replace")
         return text if is_name(text) and not is_generated(text) else None
     try:

@@ -454,8 +454,11 @@ class Shard(Worker):
 
     def _unread(self, offset: int) -> Iterator[LogMessage]:
         """The submissions from an offset on that lie in the log. Blocking."""
-        for message in read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset}):
-            self.progressed()
+        for number, message in enumerate(
+            read_to_end(self._settings, {(SUBMISSIONS, self.partition): offset})
+        ):
+            if number % BATCH_MAX == 0:
+                self.progressed()
             self._unread_end = (message.offset() or 0) + 1
             yield message
 

@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from itertools import groupby
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -138,6 +141,22 @@ def test_where_the_next_record_lies_is_found_again_and_again(servers: Servers, t
         assert [finder.first_from(0, 5), finder.first_from(1, 0), finder.first_from(0, 1)] == [6, 0, 2]
         trim(servers.settings, topic, 4)
         assert finder.first_from(0, 0) == 4
+
+
+def test_readers_go_through_their_batches_one_at_a_time(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [1500, 1500, 1500])
+    order: list[int] = []
+
+    def read(partition: int) -> None:
+        for _ in read_to_end(servers.settings, {(topic, partition): 0}):
+            order.append(partition)
+            sleep(0)  # another thread's turn
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(read, range(3)))
+    batches = [len(list(together)) for _, together in groupby(order)]
+    assert sum(batches) == 4500
+    assert len(batches) < 45
 
 
 def test_brokers_that_do_not_answer(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
