@@ -117,7 +117,9 @@ def reader_config(settings: Settings, role: str, **more: Any) -> Mapping[str, An
         "auto.offset.reset": "earliest",
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 50,
-        # Fetched ahead: 64 MB by default, and there may be a reader for each shard.
-        "queued.max.messages.kbytes": 8 * 1024,
+        # What is fetched ahead, by default 64 MB and 100,000 records, each of which may have come in a batch of its own, for whose
+        # unpacking librdkafka allots far more than it needs. And there may be a reader for each shard.
+        "queued.min.messages": 1_000,
+        "fetch.message.max.bytes": 256 * 1024,
         **more,
     }

@@ -402,7 +402,8 @@ def _single_run(row: JobRow, record: Received) -> list[tuple[str, int]]:
 
 
 def _decoded_together(records: Sequence[Received]) -> list[tuple[Received, _Decoded]]:
-    """The first of the records, as many as are read in one go: one that asks for very many runs is read alone."""
+    """The first of the records, as many as are read in one go: one that asks for very many runs is read alone, and a calendar is
+    kept before what comes behind it."""
     decoded: list[tuple[Received, _Decoded]] = []
     for record in records:
         submission = _decoded(record)
@@ -412,7 +413,7 @@ def _decoded_together(records: Sequence[Received]) -> list[tuple[Received, _Deco
         if is_much and decoded:
             break
         decoded.append((record, submission))
-        if is_much:
+        if is_much or isinstance(submission, Calendar):
             break
     return decoded
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from time import monotonic
 
 from dueline.calendars import Calendar
 from infra.cassandra import PASSING
@@ -12,6 +13,10 @@ log = logging.getLogger(__name__)
 
 #: A calendar that another process has changed is heeded after so long.
 REFRESH_INTERVAL_S = 10.0
+#: A calendar was submitted before a job that names it, but to another shard, which may be behind: so long is it waited for, with
+#: all that comes behind the job; and not again soon, as a wrong name would hold up its shard all the time.
+PATIENCE_S, SOUGHT_AGAIN_S = 5.0, 30.0
+LOOK_AGAIN_S = 0.1
 
 
 class KnownCalendars(Mapping[str, Calendar]):
@@ -22,12 +27,21 @@ class KnownCalendars(Mapping[str, Calendar]):
         raise NotImplementedError
 
 
+class CalendarsAtHand(dict[str, Calendar], KnownCalendars):
+    """Those that there were at a moment: others are not looked for."""
+
+    async def require(self, names: Collection[str]) -> None:
+        pass
+
+
 class KeptCalendars(KnownCalendars):
     """By name; brought up to date from the store every few seconds, and when a name is unknown."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, Calendar] = {}
+        #: The names that were waited for in vain, and since when.
+        self._sought: dict[str, float] = {}
 
     def __getitem__(self, name: str) -> Calendar:
         return self._known[name]
@@ -39,8 +53,17 @@ class KeptCalendars(KnownCalendars):
         return len(self._known)
 
     async def require(self, names: Collection[str]) -> None:
-        if any(name not in self._known for name in names):
+        begun_s = monotonic()
+        while unknown := {name for name in names if name not in self._known}:
             await self.refresh()
+            self._sought = {n: s for n, s in self._sought.items() if begun_s - s < SOUGHT_AGAIN_S}
+            new = unknown - self._known.keys() - self._sought.keys()
+            if not new:
+                return
+            if monotonic() - begun_s >= PATIENCE_S:
+                self._sought |= dict.fromkeys(new, begun_s)
+                return
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     async def keep(self, calendars: Iterable[tuple[int, Calendar]]) -> None:
         """Make calendars durable, each with the offset of its record, and heed them."""

@@ -30,7 +30,7 @@ from stream_processors.partitions import BATCH_MAX, Worker, report_failure
 from stream_processors.scheduler.acceptance import Acceptance, Asked
 from stream_processors.scheduler.broker_clock import BrokerClock
 from stream_processors.scheduler.bulk import page_of
-from stream_processors.scheduler.calendars import KeptCalendars
+from stream_processors.scheduler.calendars import CalendarsAtHand, KeptCalendars
 from stream_processors.scheduler.gathering import Gathering
 from stream_processors.scheduler.received import Received, changed_id, received_from_log
 from stream_processors.scheduler.wheel import PRIORITY_OF, Wheel
@@ -371,7 +371,8 @@ class Shard(Worker):
         ids.discard(None)
         if not ids:
             return
-        rehearsal = Acceptance(self.partition, self._settings.partitions, self._store, self._calendars)
+        at_hand = CalendarsAtHand(self._calendars)  # one that is behind is waited for when the record is read
+        rehearsal = Acceptance(self.partition, self._settings.partitions, self._store, at_hand)
         end = self._unread_end
         while offset < end:
             records, offset = await answered(partial(self._unread_of, ids, offset, end))

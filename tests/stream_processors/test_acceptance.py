@@ -41,7 +41,7 @@ from dueline.triggers import Every, Once
 from infra.kafka import RECORD_LENGTH_MAX
 from infra.rejects import CUT, PLACE, REASON
 from stream_processors.scheduler.acceptance import REMEMBERED_MS, Acceptance, Asked
-from stream_processors.scheduler.calendars import KnownCalendars
+from stream_processors.scheduler.calendars import CalendarsAtHand
 from stream_processors.scheduler.received import (
     ENVELOPE_LENGTH_MAX,
     FIRST_PLACE,
@@ -86,13 +86,6 @@ class Memory:
                 self.jobs[row.job_id] = row
 
 
-class NoCalendars(dict[str, Calendar], KnownCalendars):
-    """Calendars that nobody adds to."""
-
-    async def require(self, names: Collection[str]) -> None:
-        pass
-
-
 def received(value: bytes | None, offset: int = 7, **fields: Any) -> Received:
     return Received(**{"partition": 0, "stamp_ms": NOW_MS, "key": None} | fields, offset=offset, value=value)
 
@@ -110,7 +103,7 @@ async def asked_by(
 ) -> Asked:
     """What all batches ask for, each read when what the one before asked for is stored, and satisfied where it has to be."""
     total, known = Asked(), known or Memory()
-    acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
+    acceptance = Acceptance(0, SHARDS, known, CalendarsAtHand({}))
     for batch in batches:
         left, satisfied = list(batch), 0
         while left:
@@ -312,8 +305,16 @@ def test_a_calendar_is_kept_by_the_shard_of_its_name() -> None:
     assert not there.calendars
 
 
+def test_a_calendar_is_kept_before_what_comes_behind_it() -> None:
+    calendar = received(b'{"calendar": "%s", "dates": []}' % NAME.encode(), 7)
+    job = received(submission(trigger={"cron": "@daily", "excluding": [NAME]}), 8)
+    acceptance = Acceptance(0, SHARDS, Memory(), CalendarsAtHand({}))
+    found = asyncio.run(acceptance.read([received(submission(NAMES[1]), 6), calendar, job]))
+    assert (len(found.jobs), len(found.calendars), found.end) == (1, 1, 8)
+
+
 def test_the_calendars_that_a_batch_names_are_looked_for_once() -> None:
-    calendars = NoCalendars({})
+    calendars = CalendarsAtHand({})
     named: list[set[str]] = []
 
     async def require(names: Collection[str]) -> None:
@@ -335,7 +336,7 @@ def test_a_job_is_recognised_however_long_ago_it_came() -> None:
 
     async def work() -> list[Asked]:
         known = Memory()
-        acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
+        acceptance = Acceptance(0, SHARDS, known, CalendarsAtHand({}))
         first = await acceptance.read([received(submission(), 1)])
         known.store(first.jobs)
         late_ms = NOW_MS + REMEMBERED_MS + 1
@@ -359,7 +360,7 @@ def test_a_generated_id_that_comes_again_is_looked_up_when_its_job_is_forgotten(
 def test_ids_of_now_are_not_looked_up_and_older_ones_are() -> None:
     async def work() -> list[str]:
         known = Memory()
-        acceptance = Acceptance(0, SHARDS, known, NoCalendars({}))
+        acceptance = Acceptance(0, SHARDS, known, CalendarsAtHand({}))
         await acceptance.read([received(submission(NAMES[1]), 1)])
         known.asked_for.clear()
         now_ms = NOW_MS + 10 * REMEMBERED_MS
@@ -386,7 +387,7 @@ def test_a_job_of_another_shard_is_passed_on_and_accepted_there_as_of_its_first_
     there = received(
         passed.value, 99, key=passed.key, partition=1, stamp_ms=NOW_MS + 5000, headers=passed.headers
     )
-    run = once(asyncio.run(Acceptance(1, SHARDS, Memory(), NoCalendars({})).read([there])))
+    run = once(asyncio.run(Acceptance(1, SHARDS, Memory(), CalendarsAtHand({})).read([there])))
     assert (run.job_id, run.due_ms, run.emit_ms, run.version) == (ELSEWHERE, NOW_MS, NOW_MS + 5000, 99)
 
 
@@ -749,7 +750,7 @@ def test_only_commands_go_without_a_refusal(value: bytes) -> None:
 
 def test_a_copy_of_a_command_for_many_is_read_alone_and_not_copied_again() -> None:
     records = [received(submission(), 1), for_many("pause", 2), received(submission(), 3)]
-    acceptance = Acceptance(0, SHARDS, Memory(), NoCalendars({}))
+    acceptance = Acceptance(0, SHARDS, Memory(), CalendarsAtHand({}))
     first = asyncio.run(acceptance.read(records))
     assert (first.end, first.bulk) == (2, None)
     second = asyncio.run(acceptance.read(records[1:]))
@@ -785,7 +786,7 @@ def test_a_backfill_is_read_alone() -> None:
     value = commanded("backfill", start="2026-12-01T00:00Z", end="2026-12-02T00:00Z")
     hourly = {"every_s": 3600, "start": "2026-12-01T00:00Z"}
     records = [received(submission(trigger=hourly), 1), *(received(value, n) for n in (2, 3))]
-    acceptance = Acceptance(0, SHARDS, Memory(), NoCalendars({}))
+    acceptance = Acceptance(0, SHARDS, Memory(), CalendarsAtHand({}))
     ends, rows = [], []
     while records:
         found = asyncio.run(acceptance.read(records))
@@ -823,7 +824,7 @@ def test_a_command_finds_a_job_whose_id_was_made_by_a_clock_ahead() -> None:
 
 def test_a_job_whose_calendars_leave_no_date_is_refused_soon() -> None:
     days = [date(2027, 1, 1) + timedelta(days=n) for n in range(3000)]
-    calendars = NoCalendars({"all": Calendar("all", days)})
+    calendars = CalendarsAtHand({"all": Calendar("all", days)})
     trigger = {"cron": "0 8 * * *", "excluding": ["all"]}
     value = submission(trigger=trigger)
     found = asyncio.run(Acceptance(0, SHARDS, Memory(), calendars).read([received(value)]))

@@ -22,6 +22,7 @@ from dueline.scheduling.values import Change, Position, ScheduledRun
 from dueline.states import AttemptState
 from dueline.triggers import Every
 from stream_processors.scheduler.acceptance import Acceptance, Asked
+from stream_processors.scheduler.calendars import CalendarsAtHand
 from stream_processors.scheduler.received import Received
 from stream_processors.scheduler.shard import ALL_SATISFIED
 from tests.stream_processors.test_acceptance import (
@@ -29,7 +30,6 @@ from tests.stream_processors.test_acceptance import (
     NOW_MS,
     SHARDS,
     Memory,
-    NoCalendars,
     received,
     submission,
 )
@@ -79,9 +79,9 @@ class World:
         self.emitted = {run.key for run in self.ready}
         self.judge = Judge(self.emitted)
         self.judge.learn(self.changes)
-        rehearsal = Acceptance(0, SHARDS, self.known, NoCalendars({}))
+        rehearsal = Acceptance(0, SHARDS, self.known, CalendarsAtHand({}))
         self.judge.learn(asyncio.run(rehearsal.read(self.log[self.read :], ALL_SATISFIED)).changes)
-        self.acceptance = Acceptance(0, SHARDS, self.known, NoCalendars({}))
+        self.acceptance = Acceptance(0, SHARDS, self.known, CalendarsAtHand({}))
         self.late: list[ScheduledRun] = []
         self.done: set[Position] = set()
 

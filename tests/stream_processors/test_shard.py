@@ -22,10 +22,11 @@ from infra.publisher import Publisher, Record
 from infra.settings import Settings
 from infra.store import ShardRow, Store
 from stream_processors.scheduler.broker_clock import BrokerClock
+from stream_processors.scheduler.calendars import CalendarsAtHand
 from stream_processors.scheduler.shard import PAGE_ROWS, TURN_PACE_S, Shard, Turning
 from stream_processors.scheduler.wheel import Wheel
 from tests.conftest import Servers
-from tests.stream_processors.test_acceptance import NOW_MS, Memory, NoCalendars, submission
+from tests.stream_processors.test_acceptance import NOW_MS, Memory, submission
 from tests.stream_processors.transport import Transport, row
 
 
@@ -233,7 +234,7 @@ async def test_what_lies_unread_in_the_log_is_rehearsed_piece_by_piece(
 
     for name, value in {"SUBMISSIONS": topic, "REHEARSED_MAX": 3, "BATCH_MAX": 2}.items():
         monkeypatch.setattr(f"stream_processors.scheduler.shard.{name}", value)
-    shard = shard_on(Memory(), NoCalendars({}))
+    shard = shard_on(Memory(), CalendarsAtHand({}))
     shard._settings = servers.settings.model_copy(update={"partitions": 1})
     heard = Heard()
     shard._judge = cast(Any, heard)
