@@ -326,11 +326,8 @@ class Performer:
 
 def _within_its_end(taken: Taken, now_ms: int) -> Taken:
     """The run with no more time than is left until its end."""
-    run = taken.run
-    if run.end_by_ms is None or (left_ms := run.end_by_ms - now_ms) >= run.timeout_ms:
-        return taken
-    run = replace(run, timeout_ms=left_ms)
-    return replace(taken, run=run, record=encode_ready_run(run))
+    run = taken.run.within_its_end(now_ms)
+    return taken if run is taken.run else replace(taken, run=run, record=encode_ready_run(run))
 
 
 def _with_its_end(run: ReadyRun, outcome: Outcome, following: ReadyRun | None) -> Outcome:

@@ -3,6 +3,9 @@
 A new version of a record must read the old ones' bytes, which still lie in the log, and be read by the old ones, since
 processes of two versions run side by side during an upgrade. So: a new field has a default, only fields with a
 default are dropped, an enum grows only with a default, and a type only widens where both sides allow it.
+
+That is not all: a process finds the schema of what it reads by its fingerprint, among those that it came with. So a release
+that writes a new version follows upon one that can read it and does not write it yet, which all processes have by then.
 """
 
 from collections.abc import Iterator

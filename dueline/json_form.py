@@ -189,10 +189,11 @@ def trigger_from_json(source: object) -> Trigger:
     start, end = (
         None if given.get(n) is None else _moment(f"trigger.{n}", given[n]) for n in ("start", "end")
     )
-    jitter = _seconds("trigger.jitter_s", given.get("jitter_s") or 0)
+    jitter, time_zone = given.get("jitter_s"), given.get("time_zone")
+    jitter = _seconds("trigger.jitter_s", 0 if jitter is None else jitter)
     excluding = _names("trigger.excluding", given.get("excluding"))
     if kind == "cron":
-        return Cron(given["cron"], given.get("time_zone") or "UTC", start, end, jitter, excluding)
+        return Cron(given["cron"], "UTC" if time_zone is None else time_zone, start, end, jitter, excluding)
     return Every(_seconds("trigger.every_s", given["every_s"]), start, end, jitter, excluding)
 
 

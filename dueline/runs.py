@@ -89,6 +89,12 @@ class ReadyRun:
             return f"it could not end within {(self.end_by_ms - self.due_ms) / 1000:g} s of its due time"
         return None
 
+    def within_its_end(self, now_ms: int) -> "ReadyRun":
+        """The run with no more time than is left until its end."""
+        if self.end_by_ms is None or (left_ms := self.end_by_ms - now_ms) >= self.timeout_ms:
+            return self
+        return replace(self, timeout_ms=left_ms)
+
     def unstarted(self, state: AttemptState, reason: str, at_ms: int) -> "RunEvent":
         """The end of an attempt that was never handed to an executor."""
         return RunEvent(

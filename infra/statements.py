@@ -99,7 +99,7 @@ class Statement(StrEnum):
     VIEW_JOBS = """
         SELECT job_id, version, accepted_ms, definition, state, reason, since_ms, last_run FROM jobs
         WHERE bucket = ? AND shard = ? AND job_id < ? LIMIT ?"""
-    #: When the named jobs of a bucket came, shard by shard; a bucket with more than the driver's page is shown in part.
+    #: When the named jobs of a bucket came, shard by shard: all of them, as they are in no order by time.
     VIEW_NAMED = "SELECT job_id, accepted_ms FROM jobs WHERE bucket = ? AND shard IN ?"
     #: The buckets of a day that are not empty, newest first.
     VIEW_BUCKETS = "SELECT bucket FROM buckets WHERE day = ? AND bucket <= ?"

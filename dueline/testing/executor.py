@@ -45,15 +45,17 @@ class Executor:
         run = decode_ready_run(encode_ready_run(run))
         heapq.heappush(self._ready[run.priority], (run.emit_ms, next(self._numbers), run))
 
-    def next(self) -> ReadyRun | None:
-        """The run whose turn it is: high before normal before low, then by emit time, and first what is very late."""
+    def next(self, until_ms: int) -> ReadyRun | None:
+        """The run whose turn it is, of those emitted until then: high before normal before low, then by emit time, and first what
+        is very late."""
         now_ms = self._clock.now_ms()
 
         def turn(heap: list[tuple[int, int, ReadyRun]]) -> tuple[int, int]:
             emit_ms, _, run = heap[0]
             return (0 if now_ms - emit_ms > AGING_LIMIT_MS else _RANK[run.priority]), emit_ms
 
-        heap = min((heap for heap in self._ready.values() if heap), key=turn, default=None)
+        ready = (heap for heap in self._ready.values() if heap and heap[0][0] <= until_ms)
+        heap = min(ready, key=turn, default=None)
         return heapq.heappop(heap)[2] if heap else None
 
     def overlapping(self, job_id: str, until_ms: int) -> list[ReadyRun]:
@@ -80,6 +82,7 @@ class Executor:
         What is neither an error nor the run's own end, such as Ctrl-C and what pytest raises to end or skip a test,
         passes through.
         """
+        ready = ready.within_its_end(self._clock.now_ms())
         run = run_of(encode_ready_run(ready), self._clock.now())
         stdout, stderr = _Kept(), _Kept()
         reported: list[str] = []

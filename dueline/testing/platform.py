@@ -144,7 +144,7 @@ class TestPlatform:
         """The next run that is due until then, at its time; None if there is none any more."""
         while True:
             self._take_due(in_time=False)  # all of it, since the priority decides among them
-            ready = self._executor.next()
+            ready = self._executor.next(end_ms)
             if ready is not None:
                 end = self._not_to_start(ready)
                 if end is None:

@@ -119,11 +119,17 @@ run_now = _control(
 def change(settings: Settings, /, job_id: str, note: str, within: timedelta, **options: Any) -> None:
     """Change a job: what is given is new, all else stays. Times that were due before the change stay as they were.
 
+    Parameters are one thing: --params, or a program after --, takes the place of all that the job had.
+
     \b
       dueline change nightly-report --cron "0 3 * * *" --time-zone Europe/Berlin
       dueline change nightly-report --priority low --timeout 2m -- /opt/report --brief
     """
     given = {name: value for name, value in options.items() if value is not None and value != ()}
+    if "param" in given and "params" not in given:
+        raise click.UsageError(
+            "--param would take the place of all parameters that the job has: give all of them, with --params"
+        )
     fields = fields_from_options(given)
     if not fields:
         raise click.UsageError("what is to change? give an option of a job, or a program after --")

@@ -264,6 +264,14 @@ def test_the_example_of_the_documentation() -> None:
             {"executor_class": "a", "trigger": {"at": "2030-01-01T00:00"}},
             "trigger.at: '2030-01-01T00:00' has no offset",
         ),
+        *(
+            ({"executor_class": "a", "trigger": {"cron": "@daily", "time_zone": zone}}, "trigger.time_zone: ")
+            for zone in ("", False, 0)
+        ),
+        *(
+            ({"executor_class": "a", "trigger": {"every_s": 9, "jitter_s": jitter}}, "trigger.jitter_s: ")
+            for jitter in ("", False)
+        ),
         ({"executor_class": "a", "trigger": {"at": "soon"}}, "trigger.at: 'soon' is no ISO 8601 time"),
         ({"executor_class": "a", "trigger": {"at": "2030-01-01Z"}, "triggers": []}, "trigger: give either"),
         ({"executor_class": "a", "triggers": {}}, "triggers: must be a list"),

@@ -11,6 +11,7 @@ import pytest
 
 from dueline import Cron, Every, Failed, InvalidJob, Job, NotFound, Retry, Run, Unavailable
 from dueline.clock import to_ms
+from dueline.policies import Overlap
 from dueline.states import AttemptState, JobState, RunState
 from dueline.testing import TestPlatform
 
@@ -438,3 +439,16 @@ async def test_coroutine_functions_are_performed_within_an_async_test() -> None:
     (failed,) = platform.runs(bad)
     assert failed.last.error.startswith("Traceback (most recent call last):\n  File")
     assert failed.last.error.splitlines()[1].endswith("in work")
+
+
+@pytest.mark.parametrize("overlap", Overlap)
+@pytest.mark.parametrize("takes_s", [1, 2.5])
+def test_time_passes_as_far_as_it_is_told_to_whatever_a_job_takes(overlap: Overlap, takes_s: float) -> None:
+    platform = performing(lambda run: platform.clock.advance(takes_s * SECOND))
+    platform.client.submit("work", trigger=Every(SECOND, start=NOW + SECOND), overlap=overlap)
+    for _ in range(2):
+        end = platform.clock.now() + 10 * SECOND
+        performed = platform.advance(10 * SECOND)
+        assert performed
+        assert all(run.due <= end for run in performed)
+        assert platform.clock.now() >= end

@@ -385,6 +385,11 @@ def test_what_a_backfill_runs_leaves_the_next_due_time_as_it_is(system: System) 
     assert system.job(job_id).next_due == next_due
 
 
+def test_a_run_has_no_more_time_than_is_left_until_its_end(system: System) -> None:
+    (run,) = system.ended(system.client.submit("contract-overrun", end_within_s=2))
+    assert run.state is RunState.TIMED_OUT
+
+
 def test_a_run_that_has_no_time_left_for_another_attempt_says_so(system: System) -> None:
     retry = Retry(max_attempts=5, backoff_s=60)
     (run,) = system.ended(system.client.submit("contract-raise", retry=retry, end_within_s=30))

@@ -101,6 +101,14 @@ def test_a_change_names_what_is_new_and_nothing_else(calls: list[tuple[Any, ...]
     }
 
 
+def test_a_change_of_one_parameter_does_not_silently_drop_the_others(calls: list[tuple[Any, ...]]) -> None:
+    result = run("change", "job", "--param", "method=PUT")
+    assert (result.exit_code, "give all of them, with --params" in result.output) == (2, True)
+    result = run("change", "job", "--params", '{"url": "http://a"}', "--param", "method=PUT")
+    assert result.exit_code == 0, result.output
+    assert calls[0][2] == {"params": {"url": "http://a", "method": "PUT"}}
+
+
 def test_a_change_of_nothing_is_refused(calls: list[tuple[Any, ...]]) -> None:
     result = run("change", "job")
     assert (result.exit_code, "what is to change?" in result.output) == (2, True)
