@@ -34,6 +34,8 @@ BATCH_S = 0.05
 #: Held while somebody goes through a batch. Eight threads that did so at once, behind a long outage, left the event loops no
 #: time for their heartbeats: the group gave the shards away before anything was emitted, again and again.
 _one_at_a_time = threading.RLock()
+#: `given_up`: that nobody waits for what a thread reads any more.
+_thread = threading.local()
 
 
 def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> Iterator[Message]:
@@ -64,7 +66,8 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
             return
         consumer.assign(assignment)
         reached: set[tuple[str, int]] = set()
-        while len(reached) < left:
+        given_up = getattr(_thread, "given_up", threading.Event())
+        while len(reached) < left and not given_up.is_set():
             batch = _next_batch(consumer)
             with _one_at_a_time:
                 for message in batch:
@@ -155,12 +158,24 @@ def beginning(topic: str, partitions: int) -> Mapping[tuple[str, int], int]:
 
 async def answered(read: Callable[[], T]) -> T:
     """What one of these functions returns, called in a thread until Kafka answers."""
+    given_up = threading.Event()
     while True:
         try:
-            return await asyncio.to_thread(read)
+            return await asyncio.to_thread(_read_until, given_up, read)
+        except asyncio.CancelledError:
+            given_up.set()  # else the thread would read on, and keep those from it who come next
+            raise
         except KafkaException as error:
             log.warning("the log can't be read, trying again: %s", error, extra={"action": "read_failed"})
             await asyncio.sleep(RETRY_PAUSE_S)
+
+
+def _read_until(given_up: threading.Event, read: Callable[[], T]) -> T:
+    _thread.given_up = given_up
+    try:
+        return read()
+    finally:
+        del _thread.given_up
 
 
 def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:

@@ -60,31 +60,33 @@ class Publisher:
 
         It raises KafkaException if one was not: then the others may be in the log or not.
         """
-        batch = _Batch(self._loop.create_future(), [])
-        for index, record in enumerate(records):
-            batch.placed.append(None)
-            self._produce(batch, index, record)
-        batch.open = False
-        batch.end_if_complete()
-        return batch.future
+        return self._publish(records).future
 
     async def deliver(
         self, records: Sequence[Record], check: Callable[[], None] = lambda: None
     ) -> Sequence[Placed]:
         """Send records until all are acknowledged, however long Kafka is away, or until `check` raises.
 
-        One whose acknowledgement was lost is then in the log twice; its readers know it by its key. Raises KafkaException for
-        what would fail for ever: a record that is too long, or a producer that only a new one can replace.
+        One whose acknowledgement was lost is then in the log twice; its readers know it by its key, for a while: so what was
+        acknowledged is not sent again. Raises KafkaException for what would fail for ever: a record that is too long, or a
+        producer that only a new one can replace.
         """
+        placed: dict[int, Placed] = {}
+        left: Sequence[int] = range(len(records))
         while True:
             check()
+            batch = self._publish([records[index] for index in left])
             try:
-                return await self.publish(records)
+                await batch.future
             except (KafkaException, BufferError) as error:
                 if _is_for_ever(error):
                     raise
                 log.warning("not acknowledged, sending again: %s", error, extra={"action": "publish_failed"})
                 await asyncio.sleep(RETRY_PAUSE_S)
+            placed |= {i: place for i, place in zip(left, batch.placed, strict=True) if place is not None}
+            left = [index for index in left if index not in placed]
+            if not left:
+                return [placed[index] for index in range(len(records))]
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Wait for what is under way, at most `timeout_s`, and end the thread."""
@@ -92,6 +94,16 @@ class Publisher:
         self._stopping.set()
         await asyncio.to_thread(self._thread.join)
         self._settle()
+
+    def _publish(self, records: Iterable[Record]) -> "_Batch":
+        batch = _Batch(self._loop.create_future(), [])
+        for index, record in enumerate(records):
+            batch.placed.append(None)
+            if batch.error is None:  # else it would overtake one that is sent again
+                self._produce(batch, index, record)
+        batch.open = False
+        batch.end_if_complete()
+        return batch
 
     def _produce(self, batch: "_Batch", index: int, record: Record) -> None:
         def report(error: KafkaError | None, message: Message) -> None:

@@ -1,18 +1,24 @@
-"""Records as aiokafka fetches them, whatever their headers are called.
+"""Records as aiokafka fetches them, whatever Kafka took.
 
-Kafka takes any bytes for the name of a header. aiokafka fails at one that is no UTF-8, and would at each attempt to read on: one such
-record would keep its partition, and all others of its reader, from ever being read again. So a batch that its quick reader fails
-at is read anew by its slow one, with names in which such bytes are written out: `caf\\xe9`.
+Kafka takes any bytes for the name of a header, and some batches that can't be unpacked. aiokafka fails at them, and would at each attempt
+to read on: one such record would keep its partition, and all others of its reader, from ever being read again. So a batch that its
+quick reader fails at is read anew by its slow one, with names in which bytes that are no UTF-8 are written out: `caf\\xe9`. What can't be read
+that way either is a record without key and value, which says so in a header, and is rejected as any that is wrong.
 """
 
+import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from aiokafka.consumer import fetcher
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
 
+log = logging.getLogger(__name__)
+
+#: The header that says why a record could not be read.
+UNREADABLE = "dueline-unreadable"
 #: How a batch begins: its first offset, and the length of what follows.
 _HEAD = struct.Struct(">qi")
 
@@ -51,17 +57,32 @@ class _Batch:
         return next(self._records)
 
     def _read(self) -> Iterator[Any]:
-        done = 0
-        try:
-            for record in self._batch:
-                yield record
-                done += 1
-        except UnicodeDecodeError:
-            slow = iter(_DefaultRecordBatchPy(self._bytes()))
-            slow._buffer = _Lenient(slow._buffer)  # where it finds its records, unpacked
-            for number, record in enumerate(slow):
-                if number >= done:
-                    yield record
+        offset = self._batch.base_offset
+        why = ""
+        readers: tuple[Callable[[], Any], ...] = (lambda: self._batch, self._slow_reader)
+        for reader in readers:
+            try:
+                for record in reader():
+                    if record.offset >= offset:
+                        offset = record.offset + 1
+                        yield record
+            except MemoryError:
+                raise
+            except Exception as error:
+                why = repr(error)
+            else:
+                return
+        log.error(
+            "offsets %d to %d: %s", offset, self.next_offset - 1, why, extra={"action": "unreadable_batch"}
+        )
+        headers = [(UNREADABLE, why.encode())]
+        for lost in range(offset, self.next_offset):
+            yield _DefaultRecordPy(lost, self.max_timestamp, self.timestamp_type, None, None, headers)
+
+    def _slow_reader(self) -> Any:
+        reader = iter(_DefaultRecordBatchPy(self._bytes()))
+        reader._buffer = _Lenient(reader._buffer)  # where it finds its records, unpacked
+        return reader
 
     def _bytes(self) -> bytearray:
         """This batch as it was fetched."""

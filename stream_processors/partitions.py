@@ -52,8 +52,8 @@ COMMIT_INTERVAL_S = 1.0
 HEARTBEAT_INTERVAL_S = 5.0
 #: Messages in one batch: at a few tens of microseconds each, more would keep the event loop from its timers.
 BATCH_MAX = 500
-#: Messages that wait for a worker; beyond it the reading of all partitions pauses.
-INBOX_MAX = 2_000
+#: Messages that wait for a worker, and bytes of them; beyond it the reading of all partitions pauses.
+INBOX_MAX, INBOX_BYTES_MAX = 2_000, 32_000_000
 #: Batches that are handled at once. More would be smaller, and a store costs nearly the same for one row as for fifty.
 TURNS = 3
 #: A turn is waited for no longer: where the stores of some partitions hang, those of the others go on.
@@ -71,6 +71,7 @@ class Worker(abc.ABC):
         #: The offset of the next message that was not offered yet; None before the first.
         self.next_offset: int | None = None
         self._inbox: deque[Message] = deque()
+        self._inbox_bytes = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -110,8 +111,9 @@ class Worker(abc.ABC):
         if not self._inbox:
             self.progressed()  # it had nothing to do: that is no standstill
         self._inbox.append(message)
+        self._inbox_bytes += len(message.value or b"")
         self._wake.set()
-        if len(self._inbox) >= INBOX_MAX:
+        if len(self._inbox) >= INBOX_MAX or self._inbox_bytes >= INBOX_BYTES_MAX:
             self._room.clear()
             await self._room.wait()
 
@@ -132,7 +134,8 @@ class Worker(abc.ABC):
                 await self._wake.wait()
             async with self._turn():
                 batch = [self._inbox.popleft() for _ in range(min(BATCH_MAX, len(self._inbox)))]
-                if len(self._inbox) < INBOX_MAX // 2:
+                self._inbox_bytes -= sum(len(message.value or b"") for message in batch)
+                if len(self._inbox) < INBOX_MAX // 2 and self._inbox_bytes < INBOX_BYTES_MAX // 2:
                     self._room.set()
                 await self.handle(batch)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dueline.errors import NotFound
+from dueline.ids import parse_run_id
 from dueline.json_form import trigger_to_json
 from dueline.outputs import read_output
 from dueline.policies import Retry
@@ -87,15 +88,22 @@ def job(settings: Settings, job_id: str, as_json: bool) -> None:
 @click.command()
 @click.argument("job_id", metavar="ID")
 @limit_option
+@click.option("--before", metavar="RUN", help="Only those that are due before this run.")
 @lines_option
 @click.pass_obj
-def runs(settings: Settings, job_id: str, limit: int, as_json: bool) -> None:
+def runs(settings: Settings, job_id: str, limit: int, before: str | None, as_json: bool) -> None:
     """List the runs of a job, the latest first, with their attempts."""
-    found = _ask(settings, lambda views: views.runs(job_id, limit))
+    try:
+        behind = {} if before is None else {"before_ms": parse_run_id(before)[1]}
+    except ValueError as error:
+        raise click.UsageError(f"--before: {error}") from error
+    found = _ask(settings, lambda views: views.runs(job_id, limit, **behind))
     if as_json:
         _echo_lines(map(run_form, found))
     else:
         console().print(runs_table(found))
+    if len(found) == limit:
+        click.echo(f"more may follow: --before {found[-1].run_id}", err=True)
 
 
 @click.command()

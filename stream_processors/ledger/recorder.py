@@ -8,6 +8,7 @@ from faust.types import Message
 from dueline.codec import decode_run_record, require_storable
 from dueline.errors import UndecodableRecord
 from dueline.runs import OwnerStarted, RunEvent, Succession
+from infra.kafka import RECORD_LENGTH_MAX
 from infra.store import Store, Told
 from stream_processors.partitions import Worker
 
@@ -52,6 +53,10 @@ class Recorder(Worker):
 
 def _storable(message: Message) -> RunEvent | OwnerStarted | None:
     try:
+        if len(message.value or b"") > RECORD_LENGTH_MAX:
+            raise UndecodableRecord(
+                f"it has {len(message.value or b'')} bytes, more than {RECORD_LENGTH_MAX}"
+            )
         record = decode_run_record(message.value or b"")
         if isinstance(record, RunEvent):
             require_storable(

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 #: A calendar that another process has changed is heeded after so long.
 REFRESH_INTERVAL_S = 10.0
 #: A calendar was submitted before a job that names it, but to another shard, which may be behind: so long is it waited for, with
-#: all that comes behind the job; and not again soon, as a wrong name would hold up its shard all the time.
-PATIENCE_S, SOUGHT_AGAIN_S = 5.0, 30.0
+#: all that comes behind the job; and if in vain, none is for a while, as wrong names would hold up their shards all the time.
+PATIENCE_S, PATIENT_AGAIN_S = 5.0, 30.0
 LOOK_AGAIN_S = 0.1
 
 
@@ -40,8 +40,8 @@ class KeptCalendars(KnownCalendars):
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, Calendar] = {}
-        #: The names that were waited for in vain, and since when.
-        self._sought: dict[str, float] = {}
+        #: After one was waited for in vain, none is until then.
+        self._patient_again_s = 0.0
 
     def __getitem__(self, name: str) -> Calendar:
         return self._known[name]
@@ -56,12 +56,10 @@ class KeptCalendars(KnownCalendars):
         begun_s = monotonic()
         while unknown := {name for name in names if name not in self._known}:
             await self.refresh()
-            self._sought = {n: s for n, s in self._sought.items() if begun_s - s < SOUGHT_AGAIN_S}
-            new = unknown - self._known.keys() - self._sought.keys()
-            if not new:
+            if begun_s < self._patient_again_s or not unknown - self._known.keys():
                 return
             if monotonic() - begun_s >= PATIENCE_S:
-                self._sought |= dict.fromkeys(new, begun_s)
+                self._patient_again_s = monotonic() + PATIENT_AGAIN_S
                 return
             await asyncio.sleep(LOOK_AGAIN_S)
 

@@ -1,6 +1,8 @@
 """Reading the log by offsets, on a real Kafka."""
 
+import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -13,6 +15,7 @@ import pytest
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # NewTopic is re-exported
 
+from infra import log_reader
 from infra.log_reader import RecordFinder, beginning, read_to_end
 from infra.settings import Settings
 from tests.conftest import Servers
@@ -157,6 +160,23 @@ def test_readers_go_through_their_batches_one_at_a_time(servers: Servers, topic:
     batches = [len(list(together)) for _, together in groupby(order)]
     assert sum(batches) == 4500
     assert len(batches) < 45
+
+
+async def test_what_nobody_waits_for_is_not_read_on() -> None:
+    read, ended = threading.Event(), threading.Event()
+
+    def read_for_ever() -> None:
+        given_up = log_reader._thread.given_up
+        read.set()
+        given_up.wait()
+        ended.set()
+
+    reading = asyncio.create_task(log_reader.answered(read_for_ever))
+    await asyncio.to_thread(read.wait)
+    reading.cancel()
+    with suppress(asyncio.CancelledError):
+        await reading
+    assert await asyncio.to_thread(ended.wait, 20)
 
 
 def test_brokers_that_do_not_answer(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,32 @@ async def test_a_producer_that_failed_for_good_ends_its_deliveries(
             await publisher.deliver([Record("any", b"k", b"x", 0)])
 
 
+async def test_what_is_acknowledged_is_not_sent_again(
+    publisher: Publisher, topic: str, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        """A producer whose queue is full each time that it comes to this record, three times."""
+
+        def __init__(self, producer: Any) -> None:
+            self._producer = producer
+            self._left = 3
+
+        def produce(self, topic: str, value: bytes, *arguments: Any, **options: Any) -> None:
+            if value == b"2" and self._left:
+                self._left -= 1
+                raise BufferError
+            self._producer.produce(topic, value, *arguments, **options)
+
+    monkeypatch.setattr("infra.publisher.RETRY_PAUSE_S", 0.0)
+    records = [Record(topic, None, b"%d" % n, 0) for n in range(5)]
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "_producer", Refusing(publisher._producer))
+        placed = await publisher.deliver(records)
+    assert places(placed) == [(0, offset) for offset in range(5)]
+    log = await asyncio.to_thread(log_of, servers.settings, topic)
+    assert [log[place][1] for place in sorted(log)] == [record.value for record in records]
+
+
 async def test_a_batch_that_nobody_waits_for_any_more_harms_no_other(
     publisher: Publisher, topic: str
 ) -> None:

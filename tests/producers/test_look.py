@@ -87,8 +87,8 @@ class FakeViews:
             return replace(JOB, job_id=job_id, last_run=replace(JOB.last_run, run_id=GOES_ON.run_id))
         return {"a": JOB, "b": REFUSED}[job_id]
 
-    async def runs(self, job_id: str, limit: int) -> tuple[RunView, ...]:
-        return (RUN,)
+    async def runs(self, job_id: str, limit: int, *, before_ms: int = RUN.due_ms + 1) -> tuple[RunView, ...]:
+        return (RUN,) if RUN.due_ms < before_ms else ()
 
     async def run(self, run: str) -> RunView:
         if run in ("a", RUN.run_id):
@@ -216,6 +216,13 @@ def test_what_is_missing_is_one_line_on_stderr(arguments: list[str], message: st
     assert result.stderr.startswith("dueline: ")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_runs_are_listed_page_by_page() -> None:
+    first = run("runs", "a", "--limit", "1")
+    assert first.stderr == f"more may follow: --before {RUN.run_id}\n"
+    assert run("runs", "a", "--limit", "1", "--before", RUN.run_id, "--json").stdout == ""
+    assert "--before: 'nix' is not a run id" in run("runs", "a", "--before", "nix").stderr
 
 
 def test_executors_are_shown_with_what_they_have() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dueline.clock import ManualClock
 from stream_processors import partitions
-from stream_processors.partitions import BATCH_MAX, STUCK_AFTER_S, Worker
+from stream_processors.partitions import BATCH_MAX, INBOX_BYTES_MAX, STUCK_AFTER_S, Worker
 
 
 class Recording(Worker):
@@ -39,8 +39,8 @@ class Recording(Worker):
         return None
 
 
-def message(offset: int) -> Any:
-    return SimpleNamespace(offset=offset)
+def message(offset: int, value: bytes = b"") -> Any:
+    return SimpleNamespace(offset=offset, value=value)
 
 
 def failed(error: BaseException) -> None:
@@ -118,3 +118,20 @@ async def test_a_worker_is_stuck_when_what_waits_has_waited_for_long(monkeypatch
     await worker.idle.wait()
     assert not worker.stuck()
     await worker.stop()
+
+
+async def test_no_more_gathers_than_fits_into_memory() -> None:
+    worker = Recording(0, set())
+    worker.start(asyncio.Semaphore(1), failed)
+    large = bytes(INBOX_BYTES_MAX // 4)
+    await worker.offer(message(0))
+    await worker.begun.wait()
+    for offset in range(1, 4):
+        await worker.offer(message(offset, large))
+    last = asyncio.create_task(worker.offer(message(4, large)))
+    await asyncio.sleep(0)
+    assert not last.done()
+    worker.go_on.set()
+    await worker.idle.wait()
+    await last
+    assert worker.batches == [[0], [1, 2, 3, 4]]

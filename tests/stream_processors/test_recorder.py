@@ -8,6 +8,7 @@ import pytest
 from dueline.codec import EPOCH_END, encode_owner_started
 from dueline.runs import OwnerStarted, RunEvent
 from dueline.states import AttemptState
+from infra.kafka import RECORD_LENGTH_MAX
 from stream_processors.ledger.recorder import _storable
 from tests.consumers.run_events import event_bytes, started
 
@@ -33,6 +34,7 @@ def test_events_and_starts_of_owners_are_taken() -> None:
         event_bytes("job", AttemptState.FAILED, ended_ms=1 << 62),
         event_bytes("job", AttemptState.FAILED, retry_ms=-1),
         event_bytes("job", AttemptState.RUNNING, epoch=EPOCH_END),
+        event_bytes("job", AttemptState.FAILED, reason="x" * RECORD_LENGTH_MAX),
         encode_owner_started(OwnerStarted(shard=4, epoch=1, executor="somebody", at_ms=0)),
         encode_owner_started(OwnerStarted(shard=3, epoch=EPOCH_END, executor="somebody", at_ms=0)),
     ],
