@@ -84,6 +84,7 @@ class Backlog:
         """The run is performed no more: the next of its job may have its turn."""
         job_id = taken.run.job_id
         self._performed.discard(job_id)
+        self.displaced.discard(job_id)  # or the one behind it would be ended in its place
         if job_id in self._behind:
             self._push(self._behind[job_id].popleft())
             if not self._behind[job_id]:
@@ -109,7 +110,7 @@ class Backlog:
             self.skipped.append(taken)
             return
         waiting = self._behind[job_id]
-        if policy is Overlap.CANCEL_RUNNING:
+        if policy is Overlap.CANCEL_RUNNING and taken.run.attempt == 1:
             self.displaced.add(job_id)
             # It would displace them too, as soon as they begin.
             older = [other for other in waiting if other.run.attempt == 1 and other.run.overlap is policy]

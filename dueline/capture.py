@@ -56,7 +56,7 @@ class Capture:
         """Set right what a run closed, redirected or replaced."""
         for fd, writer in enumerate(self._writers, start=1):
             os.dup2(writer, fd)
-        if self._texts[0].closed or self._texts[1].closed:
+        if any(map(_is_closed, self._texts)):
             self._texts = (_text_of(None, 1), _text_of(None, 2))
         sys.stdout, sys.stderr = self._texts
 
@@ -101,3 +101,10 @@ def _text_of(present: object, fd: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         open(fd, "wb", closefd=False), "utf-8", "backslashreplace", line_buffering=fd == 2
     )
+
+
+def _is_closed(text: io.TextIOBase) -> bool:
+    try:
+        return text.closed
+    except ValueError:  # the run has detached its buffer
+        return True

@@ -52,7 +52,8 @@ def end_descendants(*, alone: bool) -> None:
             for pid in descendants(os.getpid()):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        os.waitpid(-1, 0)
+        with suppress(ChildProcessError):  # a thread of the run may wait for the same child, and be quicker
+            os.waitpid(-1, 0)
 
 
 def descendants(of: int) -> list[int]:

@@ -26,7 +26,9 @@ import time
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import CoroutineType, FrameType
@@ -45,6 +47,20 @@ if TYPE_CHECKING:
     from dueline.coroutines import CoroutineRun
 
 
+#: SIGTERM's handler is set for each run.
+_SIGNALS = (
+    signal.SIGCHLD,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGPIPE,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
 class Slot:
     """Performs the runs that arrive on a socket until it is closed."""
 
@@ -57,6 +73,10 @@ class Slot:
         self._pid = os.getpid()
         self._folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._capture = Capture(frames.OUTPUT_LENGTH_MAX)
+        #: How signals are handled that a run may handle differently.
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._handlers = {n: handler for n, handler in handlers.items() if handler is not None}
+        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._progress = ProgressSender(channel.sendall)
         #: Whether a function is being performed, and may be interrupted.
         self._performing = False
@@ -78,9 +98,13 @@ class Slot:
         outcome = outcome_of(run, self._call, __file__)
         if os.getpid() != self._pid:
             os._exit(1)  # the run forked, and the child came back from the function: it is not the slot
-        os.fchdir(self._folder)
+        self._set_right()
         end_descendants(alone=self._alone)
-        run.at_end.close()
+        _forget_fork_server()
+        try:
+            run.at_end.close()
+        except Exception as error:
+            outcome = outcome_of(run, partial(_fail, error), __file__)
         stdout, stderr, dropped = self._capture.end()
         return frames.Report(
             **outcome,
@@ -106,6 +130,18 @@ class Slot:
         if self._time_is_up:
             raise TimedOut  # the function swallowed it
         return value
+
+    def _set_right(self) -> None:
+        """Undo what a run did to this process, for the next."""
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        os.fchdir(self._folder)
+        if tempfile.tempdir is not None:
+            Path(tempfile.tempdir).mkdir(parents=True, exist_ok=True)  # it or its keeper may have removed it
 
     def _complete(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         from dueline.coroutines import CoroutineRun
@@ -161,6 +197,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         gc.freeze()  # what the imports made stays: no collection need look at it again
         channel.sendall(frames.pack_reply({"classes": registered()}))
         slot.serve()
+
+
+def _forget_fork_server() -> None:
+    """What a run's multiprocessing had started to fork from was killed with the rest, and would be waited for in vain by the next."""
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    server: Any = getattr(module, "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        with suppress(OSError):
+            os.close(server._forkserver_alive_fd)
+        server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+
+
+def _fail(error: Exception, _run: Run) -> None:
+    raise error
 
 
 def _runs_socket(channel: socket.socket) -> socket.socket:

@@ -2,15 +2,19 @@
 
 import asyncio
 import ctypes
+import io
 import logging
+import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dueline import Failed, Run, executor_class
 from dueline.clock import from_ms
@@ -275,3 +279,39 @@ def _compute() -> None:
 
 async def _compute_beside() -> None:
     _compute()
+
+
+@executor_class("left-child")
+async def left_child(run: Run) -> None:
+    """Its loop has a thread that waits for the child which the slot kills."""
+    await asyncio.create_subprocess_exec("sleep", "100")
+
+
+@executor_class("detach")
+def detach(run: Run) -> None:
+    sys.stdout = io.TextIOWrapper(cast(io.TextIOWrapper, sys.stdout).detach())
+
+
+@executor_class("fail-at-end")
+def fail_at_end(run: Run) -> None:
+    run.at_end.callback(os.rmdir, "/no/such/folder")
+
+
+@executor_class("odd-signals")
+def odd_signals(run: Run) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+
+@executor_class("remove-temporary")
+def remove_temporary(run: Run) -> None:
+    shutil.rmtree(tempfile.gettempdir())
+
+
+@executor_class("fork-server")
+def fork_server(run: Run) -> int | None:
+    process = multiprocessing.get_context("forkserver").Process(target=os.getpid)
+    process.start()
+    process.join()
+    return process.exitcode

@@ -118,10 +118,11 @@ def test_what_comes_while_a_run_of_its_job_is_performed_goes_by_its_policy(
     assert backlog.displaced == displaced
     assert len(backlog) == 2 - len(skipped)
     backlog.ended(first)
+    assert not backlog.displaced
     assert len(all_of(backlog)) == 2 - len(skipped)
 
 
-@pytest.mark.parametrize("overlap", [Overlap.QUEUE_ONE, Overlap.SKIP])
+@pytest.mark.parametrize("overlap", [Overlap.QUEUE_ONE, Overlap.SKIP, Overlap.CANCEL_RUNNING])
 def test_a_retry_always_waits(overlap: Overlap) -> None:
     backlog = Backlog()
     backlog.add(taken("job", emit_ms=1, overlap=overlap))
@@ -129,6 +130,7 @@ def test_a_retry_always_waits(overlap: Overlap) -> None:
     for attempt in (2, 3):
         backlog.add(taken("job", emit_ms=2, attempt=attempt, overlap=overlap))
     assert not backlog.skipped
+    assert not backlog.displaced
     assert len(backlog) == 2
 
 

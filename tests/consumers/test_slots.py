@@ -332,6 +332,32 @@ async def test_what_a_run_closes_or_replaces_is_set_right_for_the_next(pool: Slo
     assert outcome.stdout == b"sleeping\n"
 
 
+async def test_what_a_run_does_to_its_process_does_not_end_it(pool: SlotPool) -> None:
+    for name in ["left-child"] * 10 + ["detach"]:
+        assert (await perform(pool, ready(name))).state is AttemptState.SUCCEEDED
+    outcome = await perform(pool, ready("fail-at-end"))
+    assert (outcome.state, "FileNotFoundError" in outcome.reason) == (AttemptState.FAILED, True)
+
+
+@pytest.mark.parametrize("before", ["odd-signals", "remove-temporary"])
+async def test_a_run_is_performed_as_if_none_had_been_before(pool: SlotPool, before: str) -> None:
+    for name in (before,) * 4:  # in both slots
+        assert (await perform(pool, ready(name))).state is AttemptState.SUCCEEDED
+    late = [perform(pool, ready("command", argv=["sleep", "0.5"])) for _ in range(2)]
+    false = [perform(pool, ready("command", argv=["false"])) for _ in range(2)]
+    outcomes = await asyncio.gather(*late, *false)
+    assert [(outcome.state, outcome.exit_status) for outcome in outcomes] == [
+        *((AttemptState.SUCCEEDED, 0),) * 2,
+        *((AttemptState.FAILED, 1),) * 2,
+    ]
+
+
+async def test_processes_of_a_run_may_be_forked_from_a_server_again_and_again(pool: SlotPool) -> None:
+    for _ in range(4):
+        outcome = await perform(pool, ready("fork-server"))
+        assert (outcome.state, outcome.result) == (AttemptState.SUCCEEDED, "0"), outcome.error
+
+
 async def test_what_a_run_leaves_behind_is_dead_when_it_ends(pool: SlotPool) -> None:
     marker = new_marker()
     outcome = await perform(pool, ready("leave-behind", marker=marker))
