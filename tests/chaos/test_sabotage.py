@@ -53,8 +53,7 @@ def stage(servers: Servers) -> Iterator[Stage]:
 @pytest.mark.parametrize(
     ("scenario", "builds"),
     [
-        pytest.param(KILLED_EXECUTOR, {}, id="killed-executor"),
-        pytest.param(KILLED_SCHEDULER, {}, id="killed-scheduler"),
+        # That of processes which are killed, and come back, is the campaign.
         pytest.param(SUCCESSION_WITHOUT_KAFKA, {}, id="succession"),
         pytest.param(STOPPED_EXECUTOR, {}, id="stopped-executor"),
         pytest.param(STOPPED_EXECUTOR, {"executor": "long-lease"}, id="stopped-executor-long-lease"),
