@@ -116,9 +116,8 @@ class Delivery:
         self._fatal = False
         self._closing = threading.Event()
         self._flush_s = 0.0
-        ours = weakref.WeakMethod(
-            self._note_error
-        )  # else only the garbage collector would end librdkafka's threads
+        # A reference of the producer's to us would leave it to the garbage collector to end librdkafka's threads.
+        ours = weakref.WeakMethod(self._note_error)
 
         def note_error(error: KafkaError) -> None:
             if (note := ours()) is not None:

@@ -66,6 +66,8 @@ class _Emission:
     done: bool = False
     #: The span of its records in each ready partition: first offset and end.
     spans: dict[Priority, tuple[int, int]] = field(default_factory=dict)
+    #: While records are sent of which it is not known yet where they lie, what lay there before: they lie behind that.
+    behind: dict[Priority, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,6 +110,8 @@ class Wheel:
         #: While a page of a bucket is being read, the end of that bucket: rows before it may be in the page or not.
         self.reading_until_ms = 0
         self._ready = dict(ready)
+        #: The ends of what is known to lie in the ready partitions.
+        self._ends = dict(ready)
         #: What former owners have emitted, as found in the log from these offsets on, with the emit times; and the end of the
         #: submissions of their time. A next owner has to find the same, until it can't come to emit it again.
         self._emitted, self._found_from, self._unread = emitted, dict(ready), unread
@@ -149,6 +153,8 @@ class Wheel:
         for emission in self._account:
             for priority, (first, _) in emission.spans.items():
                 lowest[priority] = min(lowest[priority], first)
+            for priority, end in emission.behind.items():
+                lowest[priority] = min(lowest[priority], end)
         return lowest
 
     @property
@@ -318,17 +324,21 @@ class Wheel:
         """Send what the log doesn't hold already."""
         sent = asyncio.get_running_loop().create_future()
         self._sending.add(sent)
+        new = [row for row in rows if row.key not in self._emitted]
+        emission.behind = {row.priority: self._ends[row.priority] for row in new}
         try:
-            places = await self._publish([row for row in rows if row.key not in self._emitted], events)
+            places = await self._publish(new, events)
         finally:
             self._sending.discard(sent)
             sent.set_result(None)
+        emission.behind = {}
         for place in places:
             priority = PRIORITY_OF.get(place.topic)
             if priority is None:
                 continue  # an event's
             first, end = emission.spans.get(priority, (place.offset, 0))
             emission.spans[priority] = (min(first, place.offset), max(end, place.offset + 1))
+            self._ends[priority] = max(self._ends[priority], place.offset + 1)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -107,6 +107,32 @@ async def test_the_cursor_moves_without_rows_too_and_never_beyond_what_was_read(
     assert wheel.cursor_ms == BUCKET_END[0]
 
 
+async def test_the_ready_offsets_pass_over_nothing_of_which_it_is_not_known_where_it_lies(
+    transport: Transport,
+) -> None:
+    """Though what was emitted before it goes on behind it, with runs that have become late."""
+    wheel = wheel_on(transport)
+    high = Priority.HIGH
+    wheel.read([row(110, "goes-on", more=3, priority=high), row(150, priority=high)], BUCKET_END)
+    await step(wheel, 131)
+    await step(wheel, 160)
+    before, unknown = transport.sent
+    transport.acknowledge(before)
+    transport.append(unknown)
+    while transport.saving or len(transport.sent) > 1:
+        for saving in list(transport.saving):
+            transport.saved(saving)
+        for sending in transport.sent[1:]:
+            transport.acknowledge(sending)
+        await settle()
+    assert wheel.cursor_ms == 132
+    assert wheel.ready[high] <= transport.log[high].index(row(150).key)
+    transport.acknowledge(unknown)
+    await settle()
+    assert wheel.cursor_ms == 161
+    assert wheel.ready[high] == len(transport.log[high]) == 5
+
+
 async def test_the_account_moves_from_its_head_only(transport: Transport) -> None:
     wheel = wheel_on(transport)
     wheel.read([row(110, "a"), row(120, "b", priority=Priority.HIGH)], BUCKET_END)
