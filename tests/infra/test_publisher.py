@@ -133,6 +133,7 @@ async def test_what_is_acknowledged_is_not_sent_again(
         def __init__(self, producer: Any) -> None:
             self._producer = producer
             self._left = 3
+            self.poll = producer.poll
 
         def produce(self, topic: str, value: bytes, *arguments: Any, **options: Any) -> None:
             if value == b"2" and self._left:
