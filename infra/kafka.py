@@ -119,7 +119,8 @@ def reader_config(settings: Settings, role: str, **more: Any) -> Mapping[str, An
         "fetch.wait.max.ms": 50,
         # What is fetched ahead, by default 64 MB and 100,000 records, each of which may have come in a batch of its own, for whose
         # unpacking librdkafka allots far more than it needs. And there may be a reader for each shard.
-        "queued.min.messages": 1_000,
+        "queued.min.messages": 5_000,
         "fetch.message.max.bytes": 256 * 1024,
+        "fetch.queue.backoff.ms": 5,  # or it pauses for a second whenever so many are there
         **more,
     }
