@@ -187,8 +187,6 @@ class Intake:
             committed = {(each.topic, each.partition): each for each in found}
             for claim in claims:
                 self._learn(claim, {topic: committed[topic, claim.shard] for topic in TOPICS})
-                if self._clock.elapsed_s() >= self._commit_at_s:
-                    break  # the lease on what is held comes first
         except KafkaException as error:
             log.warning("no former owners found, trying again: %s", error, extra={"action": "look_up_failed"})
         if done := [claim for claim in claims if claim.looked_up]:
