@@ -77,6 +77,7 @@ class Slot:
         handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         self._handlers = {n: handler for n, handler in handlers.items() if handler is not None}
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._temporary = None if tempfile.tempdir is None else Path(tempfile.tempdir)
         self._progress = ProgressSender(channel.sendall)
         #: Whether a function is being performed, and may be interrupted.
         self._performing = False
@@ -140,8 +141,8 @@ class Slot:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
         os.fchdir(self._folder)
-        if tempfile.tempdir is not None:
-            Path(tempfile.tempdir).mkdir(parents=True, exist_ok=True)  # it or its keeper may have removed it
+        if self._temporary is not None and not self._temporary.is_dir():
+            self._temporary.mkdir(parents=True)  # the run or the folder's keeper has removed it
 
     def _complete(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         from dueline.coroutines import CoroutineRun

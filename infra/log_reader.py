@@ -120,7 +120,8 @@ class RecordFinder:
         if not found or not begin <= offset <= found[-1]:
             found = self._read(partition, offset)
             self._found[partition] = offset, found
-        return next(iter(found[bisect_left(found, offset) :]), None)
+        index = bisect_left(found, offset)
+        return found[index] if index < len(found) else None
 
     def close(self) -> None:
         if self._consumer is not None:

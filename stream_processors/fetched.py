@@ -23,8 +23,8 @@ UNREADABLE = "dueline-unreadable"
 _HEAD = struct.Struct(">qi")
 
 
-def read_any_header() -> None:
-    """Have all consumers of this process do so."""
+def read_whatever_was_taken() -> None:
+    """Have all consumers of this process read like this."""
     fetcher.MemoryRecords = Fetched
 
 

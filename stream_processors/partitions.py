@@ -40,7 +40,7 @@ from infra.ready import say_ready
 from infra.settings import Settings
 from infra.watchdog import EXIT_STATUS, end_within, watch
 from stream_processors.feed import feed
-from stream_processors.fetched import read_any_header
+from stream_processors.fetched import read_whatever_was_taken
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class PartitionedApp:
         # The agent says which topic is read; its messages take a shorter way: see `feed`.
         app.agent(self.raw_topic(self.topic, acks=False), name=self.group.value)(_idle)
         feed(app, self.topic, self._take, self.pace_s)
-        read_any_header()
+        read_whatever_was_taken()
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
         app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
         app.task(self._commit)

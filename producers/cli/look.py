@@ -59,8 +59,7 @@ def jobs(settings: Settings, wanted: JobState | None, limit: int, before: str | 
         console().print(jobs_table(page.jobs))
     else:
         click.echo("there are no such jobs" if wanted or before else "there are no jobs")
-    if page.before:
-        click.echo(f"more may follow: --before {page.before}", err=True)
+    _tell_of_more(page.before)
 
 
 @click.command()
@@ -102,8 +101,7 @@ def runs(settings: Settings, job_id: str, limit: int, before: str | None, as_jso
         _echo_lines(map(run_form, found))
     else:
         console().print(runs_table(found))
-    if len(found) == limit:
-        click.echo(f"more may follow: --before {found[-1].run_id}", err=True)
+    _tell_of_more(found[-1].run_id if len(found) == limit else None)
 
 
 @click.command()
@@ -142,8 +140,7 @@ def failed(settings: Settings, limit: int, before: str | None, as_json: bool) ->
         console().print(runs_table(page.runs))
     else:
         click.echo("no run has failed")
-    if page.before:
-        click.echo(f"more may follow: --before {page.before}", err=True)
+    _tell_of_more(page.before)
 
 
 @click.command()
@@ -173,6 +170,12 @@ def rejected(settings: Settings, limit: int, as_json: bool) -> None:
         console().print(rejected_table(found))
     else:
         click.echo("nothing was rejected")
+
+
+def _tell_of_more(before: str | None) -> None:
+    """That a listing was cut behind this one, if it was."""
+    if before:
+        click.echo(f"more may follow: --before {before}", err=True)
 
 
 def _ask(settings: Settings, question: "Callable[[Views], Awaitable[T]]") -> T:

@@ -52,12 +52,11 @@ class Recorder(Worker):
 
 
 def _storable(message: Message) -> RunEvent | OwnerStarted | None:
+    value = message.value or b""
     try:
-        if len(message.value or b"") > RECORD_LENGTH_MAX:
-            raise UndecodableRecord(
-                f"it has {len(message.value or b'')} bytes, more than {RECORD_LENGTH_MAX}"
-            )
-        record = decode_run_record(message.value or b"")
+        if len(value) > RECORD_LENGTH_MAX:
+            raise UndecodableRecord(f"it has {len(value)} bytes, more than {RECORD_LENGTH_MAX}")
+        record = decode_run_record(value)
         if isinstance(record, RunEvent):
             require_storable(
                 record.job_id, record.attempt, {name: getattr(record, name) for name in INSTANTS}
