@@ -217,7 +217,9 @@ class _Submitting(Generic[Id, Ids, Done]):
         )
         if command.fields:
             self._check_new_values(command.fields)
-        result: Done = self._drive(self._send((BULK_KEY, encode_bulk_command(command)), timeout))
+        value = encode_bulk_command(command)
+        _require_length("fields", "the command", value)
+        result: Done = self._drive(self._send((BULK_KEY, value), timeout))
         return result
 
     def close(self) -> Done:
@@ -236,7 +238,9 @@ class _Submitting(Generic[Id, Ids, Done]):
 
     def _command(self, command: ControlCommand, timeout: float) -> Done:
         require_job_id("id", command.job_id)
-        result: Done = self._drive(self._send((command.job_id, encode_control_command(command)), timeout))
+        value = encode_control_command(command)
+        _require_length("fields", f"the command for {command.job_id}", value)
+        result: Done = self._drive(self._send((command.job_id, value), timeout))
         return result
 
     def _send(self, record: tuple[str, bytes], timeout: float) -> Flow:
@@ -269,7 +273,7 @@ class _Submitting(Generic[Id, Ids, Done]):
             except Exception as error:
                 if not sent:
                     raise
-                why, cause = str(error), error
+                why, cause = str(error) or repr(error), error
                 break
             if records is None:
                 break
@@ -323,12 +327,7 @@ class _Submitting(Generic[Id, Ids, Done]):
             job.anchored(now_ms).first_ms(now_ms)
         job_id = job.id or self._ids.next(now_ms)
         value = encode("JobSubmission", job_fields(job) | {"id": job_id})
-        if len(value) > SUBMISSION_LENGTH_MAX:
-            raise InvalidJob(
-                "params",
-                f"the submission of {job_id} has {len(value)} bytes, more than {SUBMISSION_LENGTH_MAX}; "
-                "store the data elsewhere and pass its address",
-            )
+        _require_length("params", f"the submission of {job_id}", value)
         return job_id, value
 
     def _connected(self) -> Delivery:
@@ -418,6 +417,14 @@ def _triggers(trigger: Trigger | datetime | None, triggers: Iterable[Trigger]) -
     if several:
         raise InvalidJob("trigger", "give either trigger or triggers, not both")
     return (Once(trigger) if isinstance(trigger, datetime) else trigger,)
+
+
+def _require_length(field: str, what: str, value: bytes) -> None:
+    if len(value) > SUBMISSION_LENGTH_MAX:
+        raise InvalidJob(
+            field,
+            f"{what} has {len(value)} bytes, more than {SUBMISSION_LENGTH_MAX}; store the data elsewhere and pass its address",
+        )
 
 
 def _deadline(timeout: float) -> float:

@@ -61,6 +61,8 @@ _NEVER_MS = 1 << 62
 _SCHEDULES_KEPT = 16_384
 #: Answers kept of each: the present run of a job, its next, and the same for jobs that are somewhere else.
 _GAPS_KEPT = 4
+#: Files that zoneinfo takes for zones: what a machine is set to, and copies of the zones that count leap seconds, or don't.
+_LOCAL_ZONE = re.compile(r"(localtime|posixrules)$|(posix|right)/")
 
 
 def next_fire_ms(expression: str, time_zone: str, after_ms: int) -> int | None:
@@ -71,6 +73,10 @@ def next_fire_ms(expression: str, time_zone: str, after_ms: int) -> int | None:
 @lru_cache(maxsize=1024)
 def zone_of(name: str, field: str = "trigger.time_zone") -> ZoneInfo:
     """The time zone of an IANA name. Raises InvalidJob, about a field, if there is none."""
+    if isinstance(name, str) and _LOCAL_ZONE.match(name):
+        raise InvalidJob(
+            field, f"{name!r} is another zone on another machine; name it, such as Europe/Berlin"
+        )
     try:
         return ZoneInfo(name)
     except Exception as error:  # zoneinfo answers bad names with any of five types

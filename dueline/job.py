@@ -200,7 +200,7 @@ def params_text(params: Mapping[str, Any]) -> str:
     if isinstance(params, ReadParams):
         return params.text
     try:
-        text = json.dumps(params, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(dict(params), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
         text.encode()  # half a surrogate pair is no text, and neither Avro nor Cassandra takes it
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob("params", f"must hold JSON values only: {error}") from error

@@ -18,6 +18,7 @@ meanwhile, or a change that was still to be read.
 """
 
 import heapq
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 from dueline.calendars import Calendars
 from dueline.codec import decode_ready_run, may_expire
-from dueline.errors import InvalidJob
+from dueline.errors import InvalidJob, UndecodableRecord
 from dueline.ids import parse_run_id
 from dueline.job import Job
 from dueline.policies import Missed
@@ -40,6 +41,11 @@ MISSED_AFTER_MS = 60_000
 LEFT_OUT_MAX = 250
 #: A run that is emitted in time is for its executor to judge, which knows better when it could start.
 IN_TIME_MS = 1_000
+#: A row of which this process can make nothing, such as one with a time zone that is newer than its database of them, comes again so
+#: much later: beyond what is read ahead. Another scheduler, or this one with another database, can make something of it then.
+UNREADABLE_WAITS_MS = 60_000
+
+log = logging.getLogger(__name__)
 
 
 class Judged(NamedTuple):
@@ -49,7 +55,7 @@ class Judged(NamedTuple):
     ready: bool
     #: What ended without being emitted: this run, or others of its job behind it.
     events: tuple[RunEvent, ...] = ()
-    #: The row of the next run of its job.
+    #: The row of the next run of its job, or this one as it is to come again.
     following: ScheduledRun | None = None
 
 
@@ -86,6 +92,17 @@ class Judge:
                 self._changes.pop(job_id, None)
 
     def judge(self, row: ScheduledRun, now_ms: int) -> Judged:
+        try:
+            return self._judge(row, now_ms)
+        except (InvalidJob, UndecodableRecord) as error:
+            log.error(
+                "%s waits, as its job can't be read here: %s; look at the versions of this scheduler and of its time zones",
+                *(row.run_id, error),
+                extra={"action": "unreadable_job"},
+            )
+            return Judged(False, following=replace(row, emit_ms=now_ms + UNREADABLE_WAITS_MS))
+
+    def _judge(self, row: ScheduledRun, now_ms: int) -> Judged:
         if self._changes:
             job_id, _ = parse_run_id(row.run_id)
             if job_id in self._changes and (verdict := self._changed(row, job_id, now_ms)):

@@ -32,6 +32,7 @@ class Date(click.ParamType):
 @click.option(
     "--time-zone", metavar="ZONE", help="Where the dates begin and end.  [else the trigger's own, or UTC]"
 )
+@click.option("--clear", is_flag=True, help="Leave it without dates.")
 @within_option
 @click.pass_obj
 def calendar(
@@ -40,6 +41,7 @@ def calendar(
     dates: tuple[date, ...],
     file: IO[str] | None,
     time_zone: str | None,
+    clear: bool,
     within: timedelta,
 ) -> None:
     """Keep dates under a name, for jobs that are not to run on them. The same name again replaces them.
@@ -55,6 +57,10 @@ def calendar(
         listed = [Date().convert(line, None, None) for line in lines if line]
     except UnicodeDecodeError as error:
         raise click.UsageError(f"--file: it must be UTF-8: {error}") from error
+    if clear is bool(dates or listed):
+        raise click.UsageError(
+            "which dates? give them, or --file; or else --clear, which leaves it without any"
+        )
     kept = Calendar(name, [*dates, *listed], time_zone)
     with Client(settings.kafka) as client:
         client.submit_calendar(kept, timeout=within.total_seconds())

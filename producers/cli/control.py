@@ -119,7 +119,8 @@ run_now = _control(
 def change(settings: Settings, /, job_id: str, note: str, within: timedelta, **options: Any) -> None:
     """Change a job: what is given is new, all else stays. Times that were due before the change stay as they were.
 
-    Parameters are one thing: --params, or a program after --, takes the place of all that the job had.
+    Parameters are one thing: --params, or a program after --, takes the place of all that the job had. So are its times: --at, --in,
+    --every and --cron take the place of all of them, with their start, end, jitter and calendars.
 
     \b
       dueline change nightly-report --cron "0 3 * * *" --time-zone Europe/Berlin
@@ -129,6 +130,10 @@ def change(settings: Settings, /, job_id: str, note: str, within: timedelta, **o
     if "param" in given and "params" not in given:
         raise click.UsageError(
             "--param would take the place of all parameters that the job has: give all of them, with --params"
+        )
+    if "cron" in given and "time_zone" not in given:
+        raise click.UsageError(
+            "--cron takes the place of the job's times with their zone: say --time-zone, too"
         )
     fields = fields_from_options(given)
     if not fields:

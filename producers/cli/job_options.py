@@ -180,7 +180,12 @@ def _after(wait: timedelta) -> datetime:
 
 
 def _retry(given: dict[str, Any]) -> Retry:
-    return Retry(**_retry_fields(given))
+    fields = _retry_fields(given)
+    if fields and "max_attempts" not in fields:
+        raise click.UsageError(
+            "--backoff, --pause and --give-up-on are for retries: say how many, with --retries"
+        )
+    return Retry(**fields)
 
 
 def _retry_fields(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,19 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from dueline import Cron, Every, Failed, InvalidJob, Job, NotFound, Retry, Run, Unavailable
+from dueline.client import BATCH_JOBS_MAX
 from dueline.clock import to_ms
+from dueline.commands import JobFilter
+from dueline.errors import SomeNotAccepted
 from dueline.policies import Overlap
 from dueline.states import AttemptState, JobState, RunState
 from dueline.testing import TestPlatform
@@ -356,6 +360,24 @@ def test_any_number_of_jobs_is_due_at_one_time(idle: TestPlatform) -> None:
     assert [run.job_id for run in idle.perform_due()] == ids
 
 
+def test_parameters_may_be_any_mapping() -> None:
+    platform = performing(lambda run: run.params)
+    job_id = platform.client.submit("work", MappingProxyType({"a": 1}))
+    platform.perform_due()
+    (run,) = platform.runs(job_id)
+    assert run.last.result == {"a": 1}
+
+
+def test_an_error_of_the_jobs_that_says_nothing_is_told(idle: TestPlatform) -> None:
+    def jobs() -> Iterator[Job]:
+        yield from (Job(executor_class="work") for _ in range(BATCH_JOBS_MAX))
+        raise TimeoutError
+
+    with pytest.raises(SomeNotAccepted, match=r"TimeoutError\(\)") as error:
+        idle.client.submit_many(jobs())
+    assert len(error.value.accepted) == BATCH_JOBS_MAX
+
+
 def test_ids_are_the_same_each_time() -> None:
     first, second = (TestPlatform(NOW).client.submit("work") for _ in range(2))
     assert first == second
@@ -370,8 +392,13 @@ async def test_coroutines_have_a_client_too(idle: TestPlatform) -> None:
 def test_a_client_refuses_what_the_platform_s_refuses(idle: TestPlatform) -> None:
     with pytest.raises(InvalidJob, match="never due"):
         idle.client.submit("work", trigger=Cron("0 0 31 2 *"))
+    much = {"text": "x" * 300_000}
     with pytest.raises(InvalidJob, match="bytes, more than"):
-        idle.client.submit("work", {"text": "x" * 300_000})
+        idle.client.submit("work", much)
+    with pytest.raises(InvalidJob, match="bytes, more than"):
+        idle.client.change("any", {"params": much})
+    with pytest.raises(InvalidJob, match="bytes, more than"):
+        idle.client.control_all("change", JobFilter(executor_class="work"), fields={"params": much})
     with idle.client:
         pass
     with pytest.raises(Unavailable, match="closed"):

@@ -109,6 +109,14 @@ def test_a_change_of_one_parameter_does_not_silently_drop_the_others(calls: list
     assert calls[0][2] == {"params": {"url": "http://a", "method": "PUT"}}
 
 
+def test_a_change_of_an_expression_does_not_silently_drop_its_zone(calls: list[tuple[Any, ...]]) -> None:
+    result = run("change", "job", "--cron", "0 3 * * *")
+    assert (result.exit_code, "say --time-zone, too" in result.output, calls) == (2, True, [])
+    result = run("change", "job", "--cron", "0 3 * * *", "--time-zone", "UTC")
+    assert result.exit_code == 0, result.output
+    assert [trigger["time_zone"] for trigger in calls[0][2]["triggers"]] == ["UTC"]
+
+
 def test_a_change_of_nothing_is_refused(calls: list[tuple[Any, ...]]) -> None:
     result = run("change", "job")
     assert (result.exit_code, "what is to change?" in result.output) == (2, True)

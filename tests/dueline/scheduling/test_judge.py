@@ -12,11 +12,11 @@ from dueline.codec import decode_ready_run, encode_job
 from dueline.job import Job
 from dueline.policies import Missed
 from dueline.runs import ReadyRun
-from dueline.scheduling.judge import LEFT_OUT_MAX, MISSED_AFTER_MS, Judge, Judged
+from dueline.scheduling.judge import LEFT_OUT_MAX, MISSED_AFTER_MS, UNREADABLE_WAITS_MS, Judge, Judged
 from dueline.scheduling.rows import row_of
 from dueline.scheduling.values import Change, ScheduledRun
 from dueline.states import AttemptState
-from dueline.triggers import Every, Once
+from dueline.triggers import Cron, Every, Once
 
 NOW_MS = 1_800_000_000_000
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
@@ -66,6 +66,20 @@ def change(version: int, since_ms: int, *, cancels: bool = False) -> Change:
 def test_in_time_it_is_emitted_and_followed() -> None:
     verdict = judged(recurring(NOW_MS))
     assert (verdict.ready, ends(verdict), next_minute(verdict)) == (True, [], 1)
+
+
+def test_a_row_that_cant_be_read_here_waits_for_who_can(caplog: pytest.LogCaptureFixture) -> None:
+    job = Job(id="job", executor_class="x", triggers=(Cron("0 0 * * *", "Europe/Berlin"),))
+    readable = replace(recurring(NOW_MS), definition=encode_job(job))
+    newer = encode_job(job).replace(b"Europe/Berlin", b"Europe/Dublon")
+    row = replace(readable, definition=newer)
+    verdict = judged(row)
+    assert verdict == Judged(False, following=replace(row, emit_ms=NOW_MS + UNREADABLE_WAITS_MS))
+    assert "'Europe/Dublon' is not an IANA time zone" in caplog.text
+    # A cancel of it, which another scheduler has obeyed, is no obstacle either.
+    assert judged(row, NOW_MS, change(9, NOW_MS + 1, cancels=True)).following == verdict.following
+    later = replace(readable, emit_ms=NOW_MS + UNREADABLE_WAITS_MS)
+    assert judged(later, later.emit_ms).ready
 
 
 @pytest.mark.parametrize("fields", [{}, {"start_within_s": 60, "end_within_s": 90}, {"params": {"a": "ü"}}])
