@@ -25,6 +25,7 @@ from dueline.address import CONTROL, READY
 from dueline.clock import Pace, SystemClock
 from dueline.job import Priority
 from infra.kafka import Group
+from infra.log_reader import begins_of
 from infra.ownership import Ownership
 from infra.settings import Settings
 
@@ -184,26 +185,23 @@ class Intake:
         try:
             places = [(topic, claim.shard) for claim in claims for topic in TOPICS]
             found = self._consumer.committed([TopicPartition(*place) for place in places], LOOK_UP_TIMEOUT_S)
+            for each in found:
+                if each.error:
+                    raise KafkaException(each.error)
             committed = {(each.topic, each.partition): each for each in found}
-            for claim in claims:
-                self._learn(claim, {topic: committed[topic, claim.shard] for topic in TOPICS})
+            unread = [place for place, each in committed.items() if each.offset < 0]
+            begins = begins_of(self._consumer, unread, LOOK_UP_TIMEOUT_S)
         except KafkaException as error:
             log.warning("no former owners found, trying again: %s", error, extra={"action": "look_up_failed"})
-        if done := [claim for claim in claims if claim.looked_up]:
-            self._loop.call_soon_threadsafe(self._taker.claim, done)
-
-    def _learn(self, claim: Claim, committed: Mapping[str, TopicPartition]) -> None:
-        for each in committed.values():
-            if each.error:
-                raise KafkaException(each.error)
-        if any(committed[topic].offset >= 0 for topic in READY.values()):
-            claim.found = Ownership.from_text(committed[_HIGH].metadata)
-        for topic, each in committed.items():
-            claim.begins[topic] = each.offset
-            if each.offset < 0:
-                partition = TopicPartition(topic, claim.shard)
-                claim.begins[topic], _ = self._consumer.get_watermark_offsets(partition, LOOK_UP_TIMEOUT_S)
-        claim.looked_up = True
+            return
+        for claim in claims:
+            if any((topic, claim.shard) not in begins for topic in READY.values()):
+                claim.found = Ownership.from_text(committed[_HIGH, claim.shard].metadata)
+            for topic in TOPICS:
+                place = topic, claim.shard
+                claim.begins[topic] = begins.get(place, committed[place].offset)
+            claim.looked_up = True
+        self._loop.call_soon_threadsafe(self._taker.claim, claims)
 
     def _begin_to_hold(self) -> None:
         while True:

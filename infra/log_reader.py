@@ -7,11 +7,19 @@ import asyncio
 import logging
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
 from typing import TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from infra.kafka import reader_config
 from infra.settings import Settings
@@ -49,8 +57,8 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
         left = 0
         assignment: list[TopicPartition] = []
         ends: dict[tuple[str, int], int] = {}
-        for (topic, partition), start in starts.items():
-            low, high = _bounds(consumer, topic, partition)
+        for (topic, partition), (low, high) in _bounds(consumer, starts).items():
+            start = starts[topic, partition]
             if start < low:
                 log.error(
                     "%s/%d is needed from offset %d and begins at %d: records are gone before their time",
@@ -95,9 +103,16 @@ def bounds_of(
     """The first offset of each partition, and the one behind its last. Raises KafkaException when the brokers do not answer."""
     consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
     try:
-        return {place: _bounds(consumer, *place) for place in places}
+        return _bounds(consumer, list(places))
     finally:
         consumer.close()
+
+
+def begins_of(
+    consumer: Consumer, places: Iterable[tuple[str, int]], timeout_s: float
+) -> Mapping[tuple[str, int], int]:
+    """The first offset of each partition, as a consumer finds it. Raises KafkaException when it is not told within the time."""
+    return _offsets(consumer, places, OFFSET_BEGINNING, timeout_s)
 
 
 class RecordFinder:
@@ -179,16 +194,36 @@ def _read_until(given_up: threading.Event, read: Callable[[], T]) -> T:
         del _thread.given_up
 
 
-def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """The first offset of a partition, and the one behind its last. While it has no leader, it is about to get one."""
+def _bounds(
+    consumer: Consumer, places: Collection[tuple[str, int]]
+) -> Mapping[tuple[str, int], tuple[int, int]]:
+    """As `bounds_of`. While a partition has no leader, it is about to get one."""
     give_up = monotonic() + TIMEOUT_S
     while True:
         try:
-            return consumer.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT_S)
+            begins = _offsets(consumer, places, OFFSET_BEGINNING, TIMEOUT_S)
+            ends = _offsets(consumer, places, OFFSET_END, TIMEOUT_S)
+            return {place: (begins[place], ends[place]) for place in places}
         except KafkaException as error:
             if error.args[0].code() not in _LEADERLESS or monotonic() > give_up:
                 raise
             sleep(LEADERLESS_PAUSE_S)
+
+
+def _offsets(
+    consumer: Consumer, places: Iterable[tuple[str, int]], point: int, timeout_s: float
+) -> Mapping[tuple[str, int], int]:
+    """Where partitions begin or end.
+
+    Each broker is asked once, for all that it leads, in place of a time the two points that its protocol has for that. A question waits
+    behind the fetch that is on its way, so one for each partition would take seconds for many.
+    """
+    asked = [TopicPartition(*place, point) for place in places]
+    answers = consumer.offsets_for_times(asked, timeout_s) if asked else []
+    for answer in answers:
+        if answer.error:
+            raise KafkaException(answer.error)
+    return {(answer.topic, answer.partition): answer.offset for answer in answers}
 
 
 def _next_batch(consumer: Consumer) -> Sequence[Message]:

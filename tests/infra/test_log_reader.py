@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, P
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # NewTopic is re-exported
 
 from infra import log_reader
-from infra.log_reader import RecordFinder, beginning, read_to_end
+from infra.log_reader import RecordFinder, beginning, bounds_of, read_to_end
 from infra.settings import Settings
 from tests.conftest import Servers
 
@@ -90,6 +90,26 @@ def test_each_partition_is_read_from_its_start_to_its_end(servers: Servers, topi
     found = list(read_to_end(servers.settings, starts))
     assert places(found) == [(0, 3), (0, 4), *((1, offset) for offset in range(1490, 1500))]
     assert len(list(read_to_end(servers.settings, beginning(topic, 3)))) == 1505
+
+
+def test_the_bounds_of_many_partitions_are_had_in_one_go(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [5, 1500, 0])
+    trim(servers.settings, topic, 3)
+    places = [(topic, partition) for partition in range(3)]
+    bounds = {(topic, 0): (3, 5), (topic, 1): (0, 1500), (topic, 2): (0, 0)}
+    assert bounds_of(servers.settings, places) == bounds
+    assert bounds_of(servers.settings, []) == {}
+
+
+def test_what_is_not_committed_lies_behind_the_end(servers: Servers, topic: str) -> None:
+    fill(servers.settings, topic, [5, 0, 0])
+    producer = Producer({"bootstrap.servers": servers.settings.kafka, "transactional.id": topic})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(topic, b"of an open transaction", partition=0)
+    assert producer.flush(10) == 0
+    assert bounds_of(servers.settings, [(topic, 0)]) == {(topic, 0): (0, 5)}
+    producer.abort_transaction(10)
 
 
 def test_nothing_behind_the_starts(servers: Servers, topic: str) -> None:
