@@ -37,7 +37,7 @@ from dueline.states import AttemptState
 
 #: Longer than a shard takes to pass from one scheduler to another, so that nothing is left out because of that.
 MISSED_AFTER_MS = 60_000
-#: Due times that are left out in one go: some 10 ms of work.
+#: Due times that are left out in one go: some 10 ms of work, 50 for a cron expression.
 LEFT_OUT_MAX = 250
 #: A run that is emitted in time is for its executor to judge, which knows better when it could start.
 IN_TIME_MS = 1_000
@@ -58,6 +58,10 @@ class Judged(NamedTuple):
     #: The row of the next run of its job, or this one as it is to come again.
     following: ScheduledRun | None = None
 
+    def waits(self, row: ScheduledRun) -> bool:
+        """Whether the row itself is to come again."""
+        return self.following is not None and self.following.key == row.key
+
 
 EMIT, VOID = Judged(True), Judged(False)
 
@@ -70,8 +74,10 @@ class Judge:
         self._emitted = emitted
         self._calendars: Calendars = {} if calendars is None else calendars
         self._changes: defaultdict[str, list[Change]] = defaultdict(list)
-        #: The ends of the changes, the earliest first, and whose they are.
-        self._ends: list[tuple[int, str]] = []
+        #: The ends of the changes, the earliest first, with their versions and whose they are.
+        self._ends: list[tuple[int, int, str]] = []
+        #: The versions of those that have passed their ends, the lowest first, and whose they are.
+        self._passed: list[tuple[int, str]] = []
 
     def learn(self, changes: Iterable[Change]) -> None:
         """Heed these changes from now on."""
@@ -80,13 +86,20 @@ class Judge:
             same = [other for other in self._changes[change.job_id] if other.version == change.version]
             longest = max((change, *same), key=lambda one: one.until_ms)
             self._changes[change.job_id] = [*others, longest]
-            heapq.heappush(self._ends, (longest.until_ms, change.job_id))
+            heapq.heappush(self._ends, (longest.until_ms, longest.version, change.job_id))
 
-    def forget(self, before_ms: int) -> None:
-        """Drop the changes that concern no row from this emit time on."""
+    def forget(self, before_ms: int, satisfied: int) -> None:
+        """Drop the changes that concern no row from this emit time on, and that were asked for below a submissions offset.
+
+        One that was asked for later may concern rows whose own submissions are still to be read, before it.
+        """
         while self._ends and self._ends[0][0] < before_ms:
-            _, job_id = heapq.heappop(self._ends)
-            if left := [change for change in self._changes.get(job_id, ()) if change.until_ms >= before_ms]:
+            _, version, job_id = heapq.heappop(self._ends)
+            heapq.heappush(self._passed, (version, job_id))
+        while self._passed and self._passed[0][0] < satisfied:
+            _, job_id = heapq.heappop(self._passed)
+            changes = self._changes.get(job_id, ())
+            if left := [c for c in changes if c.until_ms >= before_ms or c.version >= satisfied]:
                 self._changes[job_id] = left
             else:
                 self._changes.pop(job_id, None)
@@ -126,11 +139,18 @@ class Judge:
         cancel = next((c for c in self._changes[job_id] if c.cancels and run.version < c.version), None)
         if cancel is None:
             return None
-        ended = run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms)
-        following = _following(row, run.due_ms)
+        events = [run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms)]
+        if row.definition is None or row.attempt > 1:
+            return Judged(False, tuple(events))
         # What was due before the cancel, and is late, ends by it too.
-        before = following is not None and parse_run_id(following.run_id)[1] < cancel.since_ms
-        return Judged(False, (ended,), following if before else None)
+        job = job_of(row.definition)
+        while (next_ms := job.next_ms(run.due_ms)) is not None and next_ms < cancel.since_ms:
+            run = run_at(job, next_ms, row.submission)
+            to_come = run.emit_ms > now_ms or run.key in self._emitted or self.is_void(run)
+            if to_come or len(events) == LEFT_OUT_MAX:
+                return Judged(False, tuple(events), next_row(row, job, next_ms))
+            events.append(run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms))
+        return Judged(False, tuple(events))
 
     def is_void(self, run: ReadyRun) -> bool:
         """Whether a run belongs to a later version than its own. That of a cancelled job belongs to none: it has an end."""
@@ -207,12 +227,7 @@ class Judge:
         return None if next_ms is None or self.is_void(replace(run, due_ms=next_ms)) else next_ms
 
 
-def _following(row: ScheduledRun, due_ms: int, job: Job | None = None) -> ScheduledRun | None:
+def _following(row: ScheduledRun, due_ms: int, job: Job) -> ScheduledRun | None:
     """The row of the next run of its job, if it has one."""
-    if row.definition is None or row.attempt > 1:
-        return None
-    job = job or job_of(row.definition)
     next_ms = job.next_ms(due_ms)
-    if next_ms is None:
-        return None
-    return next_row(row, job, next_ms)
+    return None if next_ms is None else next_row(row, job, next_ms)

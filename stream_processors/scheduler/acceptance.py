@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -210,8 +211,9 @@ class Acceptance:
         runs = {s.run.run_id: (s.run.job_id, s.run.due_ms) for _, s in decoded if isinstance(s, RetryCommand)}
         for record, submission in decoded:
             if isinstance(submission, ControlCommand) and (row := self._find(submission.job_id, jobs)):
-                named[record.offset] = runs_named(row, submission, record.stamp_ms)
-                runs |= named[record.offset]
+                with suppress(DuelineError):  # it is refused when its turn comes
+                    named[record.offset] = runs_named(row, submission, record.stamp_ms)
+                    runs |= named[record.offset]
         latest = await asyncio.gather(
             *(self._known.latest_attempt(run, *whose) for run, whose in runs.items())
         )

@@ -208,10 +208,10 @@ class Shard(Worker):
         self._make_late(wheel)
         rows = [row for row in asked.rows if not wheel.is_late(row)]
         await self._store.save_rows(self.partition, rows)
+        if asked.history:
+            await self._store.save_history(asked.history)  # a job as it is now asks for none of it any more
         await self._store.save_jobs(self.partition, asked.jobs)
         await self._calendars.keep(asked.calendars)
-        if asked.history:
-            await self._store.save_history(asked.history)
         records = asked.records + [self._record(event) for event in asked.events]
         if asked.cancelled:
             records += await self._orders(asked.cancelled, wheel)
@@ -229,7 +229,11 @@ class Shard(Worker):
     async def _until_satisfied(self, offset: int, wheel: Wheel) -> None:
         """Until all submissions below an offset are satisfied, and stored as such: they are not read again."""
         self._turn_now.set()
+        rounds = wheel.rounds
         while (self.stored or self._row).submissions < offset:
+            if wheel.rounds > rounds:
+                rounds = wheel.rounds
+                self.progressed()
             if wheel.submissions >= offset:
                 self._store_now.set()
             self._has_stored.clear()
@@ -350,7 +354,7 @@ class Shard(Worker):
             begin_ms, self._changes_until_ms = self._changes_until_ms, end_ms
             self._judge.learn(await self._store.read_changes(self.partition, begin_ms, end_ms))
         if self._wheel is not None:
-            self._judge.forget(self._wheel.cursor_ms - CHANGES_KEPT_MS)
+            self._judge.forget(self._wheel.cursor_ms - CHANGES_KEPT_MS, self._wheel.submissions)
 
     def _for_loaded(self, change: Change) -> Change:
         """A change, as far as it concerns rows that are loaded, or being loaded.
@@ -467,11 +471,13 @@ class Shard(Worker):
         """The runs that the ready topics hold from the offsets of a shard row on, with their emit times."""
         starts = {(READY[priority], self.partition): offset for priority, offset in row.ready.items()}
         emitted: dict[RunKey, int] = {}
+        # None was emitted before its time. A foreign one that says so would keep the ready offsets where they are for ever.
+        latest_ms = self._clock.now_ms() + BUCKET_MS
         for message in read_to_end(self._settings, starts):
             self._found_ends[PRIORITY_OF[message.topic() or ""]] = (message.offset() or 0) + 1
             try:
                 run = decode_ready_run(message.value() or b"")
-                emitted[run.key] = run.emit_ms
+                emitted[run.key] = min(run.emit_ms, latest_ms)
             except (UndecodableRecord, InvalidJob) as error:
                 log.warning(
                     "a foreign record on %s: %s", message.topic(), error, extra={"action": "foreign_record"}

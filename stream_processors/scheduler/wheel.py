@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from dueline.address import READY
 from dueline.job import Priority
 from dueline.runs import RunEvent, RunKey
-from dueline.scheduling.judge import Judged
+from dueline.scheduling.judge import LEFT_OUT_MAX, Judged
 from dueline.scheduling.values import Position, ScheduledRun
 from infra.publisher import Placed
 
@@ -22,6 +22,9 @@ from infra.publisher import Placed
 SEND_MAX = 500
 #: Rows sent and not acknowledged: more would only wait in the producer, and a full one is an error there.
 UNDER_WAY_MAX = 10_000
+#: Due times that are left out in one go, of all rows together: as many as one row may leave out. Behind an outage of a night five
+#: hundred rows of cron expressions would keep the event loop for half a minute.
+EVENTS_MAX = LEFT_OUT_MAX
 
 #: What tells two rows apart: the run's key, and for a first attempt the submission too, since two versions of a job may have rows
 #: for one due time. A retry that was asked for twice is one.
@@ -124,6 +127,8 @@ class Wheel:
         self._heap: list[tuple[Position, ScheduledRun]] = []
         #: The rows in the heap and in the account: one that comes again, by whatever way, is passed over.
         self._in_hand: set[Identity] = set()
+        #: How often something was sent and acknowledged: it grows as long as the wheel gets on.
+        self.rounds = 0
         #: The submissions below it have been read, by this owner or by those before it.
         self._admitted = submissions
         #: Those beyond that whose late rows have been taken in.
@@ -291,16 +296,17 @@ class Wheel:
         waiting = list(rows)
         while waiting:
             now_ms = self._now_ms
-            rows = [row for row in waiting if row.emit_ms <= now_ms]
+            due = [row for row in waiting if row.emit_ms <= now_ms]
             waiting = [row for row in waiting if row.emit_ms > now_ms]
-            if not rows:
+            if not due:
                 # Behind the cursor and not due yet: the clock is behind the one by which the cursor was moved.
                 await self._stepped.wait()
                 continue
-            judged = [self._judge(row, now_ms) for row in rows]
-            emission.sent += map(_identity, rows)
-            emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in rows))
-            ready = [row for row, verdict in zip(rows, judged, strict=True) if verdict.ready]
+            judged = self._judged(due, now_ms)
+            due, waiting = due[: len(judged)], due[len(judged) :] + waiting
+            emission.sent += map(_identity, due)
+            emission.latest_ms = max(emission.latest_ms, *(row.emit_ms for row in due))
+            ready = [row for row, verdict in zip(due, judged, strict=True) if verdict.ready]
             events = [event for verdict in judged for event in verdict.events]
             following = [verdict.following for verdict in judged if verdict.following is not None]
             # The next run of a recurring job is durable before the cursor passes this one, emitted now or before.
@@ -308,6 +314,13 @@ class Wheel:
                 await asyncio.gather(self._publish_new(emission, ready, events), self._save(following))
             else:
                 await self._publish_new(emission, ready, events)
+            self.rounds += 1
+            if again := {
+                _identity(row) for row, verdict in zip(due, judged, strict=True) if verdict.waits(row)
+            }:
+                # They are in hand no more until they come.
+                self._in_hand -= again
+                emission.sent = [identity for identity in emission.sent if identity not in again]
             self.add(row for row in following if not self.is_late(row))
             # Behind the cursor nobody would look for them: they belong to this emission.
             waiting += self._take_in_hand(row for row in following if self.is_late(row))
@@ -317,6 +330,17 @@ class Wheel:
         self._under_way -= emission.rows
         emission.done = True
         self._settle()
+
+    def _judged(self, rows: Sequence[ScheduledRun], now_ms: int) -> list[Judged]:
+        """The verdicts on the first of the rows, at least on one: no more of them when very many due times are left out."""
+        judged: list[Judged] = []
+        events = 0
+        for row in rows:
+            judged.append(self._judge(row, now_ms))
+            events += len(judged[-1].events)
+            if events >= EVENTS_MAX:
+                break
+        return judged
 
     async def _publish_new(
         self, emission: _Emission, rows: Sequence[ScheduledRun], events: Sequence[RunEvent]

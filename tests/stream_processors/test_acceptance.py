@@ -814,6 +814,25 @@ def test_what_a_paused_job_missed_is_not_for_a_backfill() -> None:
     assert len(asked(*records, known=known).rows) == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        commanded("pause"),
+        commanded("retry", run=f"{NAME}@1893459600000"),
+        commanded("backfill", start="2026-12-01T00:00Z", end="2026-12-02T00:00Z"),
+    ],
+)
+def test_a_command_for_a_job_that_cant_be_read_here_is_refused(command: bytes) -> None:
+    known = Memory()
+    trigger = {"cron": "0 8 * * *", "time_zone": "Europe/Berlin"}
+    (job,) = asked(received(submission(trigger=trigger), 1)).jobs
+    assert job.definition is not None
+    # As a scheduler with a newer database of time zones has stored it.
+    known.store([replace(job, definition=job.definition.replace(b"Europe/Berlin", b"Europe/Dublon"))])
+    found = asked(received(command, 2), known=known)
+    assert "'Europe/Dublon' is not an IANA time zone" in refusal(found)[0]
+
+
 def test_a_command_finds_a_job_whose_id_was_made_by_a_clock_ahead() -> None:
     job_id, known = generated(NOW_MS + 60_000), Memory()
     known.store(asked(received(submission(job_id), 1)).jobs)

@@ -140,7 +140,7 @@ class World:
 
     def store(self) -> None:
         self.stored = self.cursor_ms, self.satisfied
-        self.judge.forget(self.cursor_ms)
+        self.judge.forget(self.cursor_ms, self.satisfied)
 
 
 def expected(log: list[Received], end_ms: int) -> tuple[dict[int, set[int]], set[int]]:

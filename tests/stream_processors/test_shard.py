@@ -11,10 +11,12 @@ import stamina
 from cassandra import ReadTimeout
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # NewTopic is re-exported
 
-from dueline.address import BUCKET_MS
+from dueline.address import BUCKET_MS, READY
 from dueline.clock import ManualClock
+from dueline.codec import encode_ready_run
 from dueline.ids import IdGenerator
-from dueline.job import Priority
+from dueline.job import Job, Priority
+from dueline.runs import ReadyRun
 from dueline.scheduling.judge import Judge
 from dueline.scheduling.values import Change, Position, ScheduledRun
 from infra.kafka import producer_config
@@ -28,6 +30,8 @@ from stream_processors.scheduler.wheel import Wheel
 from tests.conftest import Servers
 from tests.stream_processors.test_acceptance import NOW_MS, Memory, submission
 from tests.stream_processors.transport import Transport, row
+
+ROW = ShardRow(shard=0, epoch=1, owner="test", cursor_ms=0, submissions=1, ready=dict.fromkeys(Priority, 0))
 
 
 class Schedule:
@@ -181,13 +185,11 @@ async def test_reading_on_after_days_deletes_nothing_that_the_stored_cursor_has_
     shard._clock = BrokerClock(ManualClock(100 * BUCKET_MS))
     shard._clock.heard(100 * BUCKET_MS)
     shard._judge = Judge()
-    shard._row = row_of_shard = ShardRow(
-        shard=0, epoch=1, owner="test", cursor_ms=0, submissions=1, ready=dict.fromkeys(Priority, 0)
-    )
+    shard._row = ROW
     wheel = wheel_with(Transport())
     reading = asyncio.create_task(shard._keep_read(wheel))
     for cursor_ms in (0, 20 * BUCKET_MS):
-        shard._row = replace(row_of_shard, cursor_ms=cursor_ms)
+        shard._row = replace(ROW, cursor_ms=cursor_ms)
         shard._read_now.set()
         while not shard._outruns(wheel):
             await asyncio.sleep(0)
@@ -196,6 +198,51 @@ async def test_reading_on_after_days_deletes_nothing_that_the_stored_cursor_has_
         assert wheel.position[0] == cursor_ms + 9 * BUCKET_MS
         assert max(schedule.deleted) < cursor_ms // BUCKET_MS
     reading.cancel()
+
+
+async def test_waiting_for_a_wheel_that_gets_on_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard, progress = shard_on(Memory()), asyncio.Queue[None]()
+    monkeypatch.setattr(shard, "progressed", lambda: progress.put_nowait(None))
+    wheel = wheel_with(Transport())
+    shard._row = ROW
+    waiting = asyncio.create_task(shard._until_satisfied(7, wheel))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        wheel.rounds += 1
+        await progress.get()
+    shard.stored = replace(ROW, submissions=7)
+    await waiting
+    assert progress.empty()
+
+
+class OfARun:
+    """A record of a ready topic."""
+
+    def __init__(self, run: ReadyRun) -> None:
+        self._run = run
+
+    def topic(self) -> str:
+        return READY[self._run.priority]
+
+    def offset(self) -> int:
+        return 5
+
+    def value(self) -> bytes:
+        return encode_ready_run(self._run)
+
+
+def test_a_ready_record_of_somebody_else_that_is_due_far_ahead_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shard = shard_on(Memory())
+    now_ms = shard._clock.now_ms()
+    job = Job(id="job", executor_class="x")
+    emitted, foreign = (
+        ReadyRun.of(job, due_ms=due_ms, emit_ms=due_ms, version=1) for due_ms in (now_ms, now_ms + 10**12)
+    )
+    messages = [OfARun(emitted), OfARun(foreign)]
+    monkeypatch.setattr("stream_processors.scheduler.shard.read_to_end", lambda settings, starts: messages)
+    assert shard._emitted_since(ROW) == {emitted.key: now_ms, foreign.key: now_ms + BUCKET_MS}
 
 
 class Heard:

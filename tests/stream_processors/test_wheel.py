@@ -4,15 +4,19 @@ The interplay of all of them is in test_wheel_model.py.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from dueline.job import Priority
-from dueline.runs import RunKey
+from dueline.runs import RunEvent, RunKey
+from dueline.scheduling.judge import Judged
 from dueline.scheduling.values import ScheduledRun
+from infra.publisher import Placed
 from stream_processors.scheduler import wheel as module
-from stream_processors.scheduler.wheel import Wheel
+from stream_processors.scheduler.wheel import EVENTS_MAX, Wheel
 from tests.stream_processors.transport import INTERVAL_MS, Transport, following, row
 
 CURSOR_MS, BUCKET_END = 100, (1000, "", 0, 0)
@@ -397,6 +401,53 @@ async def test_closing_waits_for_acknowledgements(transport: Transport) -> None:
     transport.acknowledge(transport.sent[0])
     await closing
     assert wheel.cursor_ms == 151
+
+
+@pytest.mark.parametrize("read_until_ms", [150, 300])
+@pytest.mark.parametrize("saved_late", [False, True])
+async def test_a_row_that_is_to_come_again_comes_again(
+    transport: Transport, read_until_ms: int, saved_late: bool
+) -> None:
+    """Whether its later time has been read already or not, and however long it takes to make it durable."""
+    later = replace(row(140), emit_ms=200)
+
+    def judge(judged: ScheduledRun, now_ms: int) -> Judged:
+        return Judged(True) if judged.emit_ms == 200 else Judged(False, following=later)
+
+    transport.judge = judge  # type: ignore[method-assign, assignment]
+    wheel = wheel_on(transport)
+    wheel.read([row(140)], (read_until_ms, "", 0, 0))
+    await step(wheel, 145)
+    if saved_late:
+        wheel.read([] if read_until_ms > 200 else [later], BUCKET_END)
+        await step(wheel, 250)
+    transport.saved(transport.saving[0])
+    await settle()
+    if not saved_late and read_until_ms < 200:
+        wheel.read([later], BUCKET_END)
+    await acknowledge_all(transport, wheel, 250)
+    assert transport.emitted() == [later.key]
+    assert wheel.cursor_ms == 251
+
+
+async def test_very_many_that_are_left_out_are_told_in_pieces(transport: Transport) -> None:
+    rows = [row(150, f"job-{number}") for number in range(7)]
+    told: list[int] = []
+
+    def judge(judged: ScheduledRun, now_ms: int) -> Judged:
+        return Judged(False, events=(cast(RunEvent, judged.key),) * (EVENTS_MAX // 2))
+
+    async def publish(rows: Sequence[ScheduledRun], events: Sequence[RunEvent]) -> Sequence[Placed]:
+        told.append(len(events))
+        return ()
+
+    transport.judge, transport.publish = judge, publish  # type: ignore[method-assign, assignment]
+    wheel = wheel_on(transport)
+    wheel.read(rows, BUCKET_END)
+    await step(wheel, 160)
+    assert told == [EVENTS_MAX] * 3 + [EVENTS_MAX // 2]
+    assert wheel.rounds == len(told)
+    assert wheel.cursor_ms == 161
 
 
 async def test_what_was_sent_before_is_waited_for_and_nothing_else(transport: Transport) -> None:

@@ -20,6 +20,7 @@ from dueline.triggers import Cron, Every, Once
 
 NOW_MS = 1_800_000_000_000
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
+ALL_SATISFIED = 1 << 62
 CANCELLED, MISSED, SKIPPED = AttemptState.CANCELLED, AttemptState.MISSED, AttemptState.SKIPPED
 
 
@@ -162,12 +163,25 @@ def test_a_change_leaves_retries_alone_and_a_cancel_ends_them() -> None:
     assert (verdict.events[0].state, verdict.events[0].reason) == (CANCELLED, "why")
 
 
-def test_what_was_due_before_a_cancel_and_is_late_ends_by_it_one_by_one() -> None:
+def test_what_was_due_before_a_cancel_and_is_late_ends_by_it() -> None:
     cancel = change(8, NOW_MS - MINUTE_MS // 2, cancels=True)
-    first = judged(recurring(NOW_MS - 2 * MINUTE_MS), NOW_MS, cancel)
-    assert (ends(first), next_minute(first)) == ([(-2, CANCELLED)], -1)
-    second = judged(recurring(NOW_MS - MINUTE_MS), NOW_MS, cancel)
-    assert (ends(second), next_minute(second)) == ([(-1, CANCELLED)], None)
+    verdict = judged(recurring(NOW_MS - 3 * MINUTE_MS), NOW_MS, cancel)
+    assert (ends(verdict), next_minute(verdict)) == ([(n, CANCELLED) for n in (-3, -2, -1)], None)
+    emitted = (NOW_MS - 2 * MINUTE_MS,)
+    verdict = judged(recurring(NOW_MS - 3 * MINUTE_MS), NOW_MS, cancel, emitted=emitted)
+    assert (ends(verdict), next_minute(verdict)) == ([(-3, CANCELLED)], -2), "it has a verdict of its own"
+    # What is later than that belongs to another version.
+    verdict = judged(recurring(NOW_MS - 3 * MINUTE_MS), NOW_MS, cancel, change(9, NOW_MS - 2 * MINUTE_MS))
+    assert (ends(verdict), next_minute(verdict)) == ([(-3, CANCELLED)], -2)
+
+
+def test_a_cancel_ends_so_many_in_one_go_and_no_more() -> None:
+    cancel = change(8, NOW_MS - MINUTE_MS // 2, cancels=True)
+    row = recurring(NOW_MS - 2 * LEFT_OUT_MAX * MINUTE_MS)
+    for minute in (-LEFT_OUT_MAX, None):
+        verdict = judged(row, NOW_MS, cancel)
+        assert (len(verdict.events), next_minute(verdict)) == (LEFT_OUT_MAX, minute)
+        row = verdict.following or row
 
 
 def test_of_two_tellings_of_one_change_the_longer_counts() -> None:
@@ -175,7 +189,7 @@ def test_of_two_tellings_of_one_change_the_longer_counts() -> None:
     cancel = change(8, NOW_MS, cancels=True)
     for until_ms in (NOW_MS - 10, NOW_MS + 10, NOW_MS - 5):
         judge.learn([replace(cancel, until_ms=until_ms)])
-    judge.forget(NOW_MS)
+    judge.forget(NOW_MS, ALL_SATISFIED)
     assert not judge.judge(once(NOW_MS, attempt=2), NOW_MS).ready
 
 
@@ -205,19 +219,30 @@ def test_a_run_besides_the_schedule_belongs_to_no_version() -> None:
 def test_of_two_changes_of_a_job_the_one_that_has_passed_is_forgotten() -> None:
     judge = Judge()
     judge.learn([change(8, NOW_MS - 10), replace(change(9, NOW_MS - 5), until_ms=NOW_MS + 10)])
-    judge.forget(NOW_MS + 1)
+    judge.forget(NOW_MS + 1, ALL_SATISFIED)
     assert judge.judge(once(NOW_MS, version=8), NOW_MS) == Judged(False)
-    judge.forget(NOW_MS + 11)
+    judge.forget(NOW_MS + 11, ALL_SATISFIED)
     assert judge.judge(once(NOW_MS, version=8), NOW_MS) == Judged(True)
 
 
 def test_changes_that_have_passed_are_forgotten() -> None:
     judge = Judge()
     judge.learn([change(8, NOW_MS - 10)])
-    judge.forget(NOW_MS)
+    judge.forget(NOW_MS, ALL_SATISFIED)
     assert judge.judge(once(NOW_MS), NOW_MS) == Judged(False)
-    judge.forget(NOW_MS + 1)
+    judge.forget(NOW_MS + 1, ALL_SATISFIED)
     assert judge.judge(once(NOW_MS), NOW_MS) == Judged(True)
+
+
+def test_a_change_stays_as_long_as_submissions_before_it_are_unread() -> None:
+    judge = Judge()
+    judge.learn([change(5000, NOW_MS - 10)])
+    judge.forget(NOW_MS + 1, 10)
+    assert judge.judge(once(NOW_MS, version=10), NOW_MS) == Judged(False)
+    judge.forget(NOW_MS + 1, 5000)
+    assert judge.judge(once(NOW_MS, version=4999), NOW_MS) == Judged(False)
+    judge.forget(NOW_MS + 1, 5001)
+    assert judge.judge(once(NOW_MS, version=10), NOW_MS) == Judged(True)
 
 
 def test_the_latest_of_what_was_missed_is_not_one_that_a_calendar_leaves_out() -> None:
