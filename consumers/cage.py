@@ -99,16 +99,18 @@ def is_allowed(protection: Protection) -> bool:
 
 def start(argv: Sequence[str], *, channel: int, protection: Protection) -> Caged:
     """Start a slot, which inherits the descriptor `channel` (closed here) and the standard ones, and nothing else."""
-    reader, writer = os.pipe()
     try:
-        pid = _clone(_CLONE_FLAGS[protection])
-        if pid == 0:
-            _init(argv, channel, writer, protection)
-    except OSError:
-        os.close(reader)
-        raise
+        reader, writer = os.pipe()
+        try:
+            pid = _clone(_CLONE_FLAGS[protection])
+            if pid == 0:
+                _init(argv, channel, writer, protection)
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
     finally:
-        os.close(writer)
         os.close(channel)
     return Caged(pid=pid, status=reader, protection=protection)
 

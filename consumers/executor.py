@@ -231,6 +231,10 @@ class Executor:
     def _take_one(self, message: Message, now_ms: int) -> None:
         place = (message.topic() or "", message.partition() or 0)
         offset, record = message.offset() or 0, message.value() or b""
+        if offset < self._account.taken.get(place, 0):
+            # librdkafka may give a record out twice. Taken for a second record of its run, it would finish the first.
+            log.warning("%s/%d/%d was read twice", *place, offset, extra={"action": "read_twice"})
+            return
         self._account.take(place, offset)
         if place[0] == CONTROL:
             self._heed(place, offset, record)

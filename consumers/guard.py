@@ -87,21 +87,37 @@ class Guard:
                 self._slots[name].kill()
 
     def _spawn(self, name: int, temporary: str) -> None:
+        try:
+            ours, caged, pidfd = self._start(temporary)
+        except (
+            OSError
+        ) as error:  # no more processes or descriptors, most likely; the executor tries again later
+            print(f"can't start a slot: {error}", file=sys.stderr)
+            self._tell({"event": "exited", "slot": name, "status": os.EX_OSERR << 8})
+            return
+        with ours:
+            self._slots[name] = caged
+            self._selector.register(pidfd, selectors.EVENT_READ, name)
+            self._tell({"event": "spawned", "slot": name, "pid": caged.pid}, ours)
+
+    def _start(self, temporary: str) -> tuple[socket.socket, Caged, int]:
+        """A new slot: the executor's end of its channel, and what to see its end by. Raises OSError, with nothing left open."""
         ours, theirs = socket.socketpair()
         channel = theirs.detach()
         argv = [sys.executable, "-m", "dueline.slot", "--fd", str(channel), "--temporary", temporary]
         argv += ["--alone"] if self._protection.namespaces else []
         argv += [argument for module in self._modules for argument in ("--import", module)]
-        with ours:
+        try:
+            caged = start(argv, channel=channel, protection=self._protection)
             try:
-                caged = start(argv, channel=channel, protection=self._protection)
-            except OSError as error:  # no more processes, most likely; the executor tries again later
-                print(f"can't start a slot: {error}", file=sys.stderr)
-                self._tell({"event": "exited", "slot": name, "status": os.EX_OSERR << 8})
-                return
-            self._slots[name] = caged
-            self._selector.register(os.pidfd_open(caged.pid), selectors.EVENT_READ, name)
-            self._tell({"event": "spawned", "slot": name, "pid": caged.pid}, ours)
+                return ours, caged, os.pidfd_open(caged.pid)
+            except OSError:
+                caged.kill()
+                caged.reap()
+                raise
+        except OSError:
+            ours.close()
+            raise
 
     def _bury(self, pidfd: int, name: int) -> None:
         self._selector.unregister(pidfd)

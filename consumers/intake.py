@@ -170,12 +170,11 @@ class Intake:
             return
         time.sleep(self._pace.pause_s())
         messages = [first, *self._consumer.consume(BATCH_MAX - 1, 0)]
-        good = [message for message in messages if not message.error()]
         for message in messages:
-            if (error := message.error()) and not error.retriable():
+            if error := message.error():
+                # Whatever it is: librdkafka reads no more of a partition whose offset it could not fetch, and says so only once.
                 raise KafkaException(error)
-        if good:
-            self._loop.call_soon_threadsafe(self._taker.take, good)
+        self._loop.call_soon_threadsafe(self._taker.take, messages)
 
     def _look_up(self) -> None:
         """Learn what the former owners have left of shards that were assigned."""
@@ -194,14 +193,20 @@ class Intake:
         except KafkaException as error:
             log.warning("no former owners found, trying again: %s", error, extra={"action": "look_up_failed"})
             return
-        for claim in claims:
+        # One partition that does not answer keeps no other shard waiting.
+        missing = {shard for topic, shard in set(unread) - begins.keys()}
+        if missing:
+            log.warning("of shards %s it is not known yet where they begin", sorted(missing))
+        done = [claim for claim in claims if claim.shard not in missing]
+        for claim in done:
             if any((topic, claim.shard) not in begins for topic in READY.values()):
                 claim.found = Ownership.from_text(committed[_HIGH, claim.shard].metadata)
             for topic in TOPICS:
                 place = topic, claim.shard
                 claim.begins[topic] = begins.get(place, committed[place].offset)
             claim.looked_up = True
-        self._loop.call_soon_threadsafe(self._taker.claim, claims)
+        if done:
+            self._loop.call_soon_threadsafe(self._taker.claim, done)
 
     def _begin_to_hold(self) -> None:
         while True:

@@ -21,11 +21,10 @@ long it takes, since the next attempt may start then.
 import asyncio
 import logging
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from consumers.guard import GRACE_S
 from consumers.guard_link import GuardLink
 from consumers.slot_link import Handed, NotBegun, SlotLink, Verdict
 from consumers.sweep import SWEEP_S, Sweep
+from consumers.temporary import TemporaryFolder, remove, remove_left_behind
 from dueline.clock import Clock, SystemClock
 from dueline.errors import Unavailable
 from dueline.frames import PACKED_LENGTH_MAX, Report
@@ -89,6 +89,7 @@ class SlotPool:
         self._failed_starts = 0
         self._leased_until_s: float | None = None
         self._leased = asyncio.Event()
+        self._removals: set[asyncio.Future[None]] = set()
         self._started = False
         self._closing = False
 
@@ -127,7 +128,7 @@ class SlotPool:
         #: What keeps runs from leaving processes behind; the guard finds out.
         self.protection: asyncio.Future[Protection] = loop.create_future()
         # Each slot has its own folder in here for temporary files: a run that is killed can't remove its own.
-        self._temporary = Path(tempfile.mkdtemp(prefix="dueline-"))
+        self._temporary = TemporaryFolder()
         self._guard = GuardLink(self._imports, self._on_event, self._protection)
         slots = [self._spawn() for _ in range(self._size)]
         try:
@@ -143,6 +144,7 @@ class SlotPool:
             await self.close()
             raise
         self._started = True
+        self._in_a_thread(remove_left_behind)
         log.info("%d slots are up, protected by %s", self._size, await self.protection)
         return hellos[0] if hellos else ()
 
@@ -230,7 +232,7 @@ class SlotPool:
         for slot in list(self._slots.values()):
             slot.exited(None)
             slot.close()
-        await asyncio.to_thread(_remove, self._temporary)
+        await asyncio.gather(*self._removals, asyncio.to_thread(self._temporary.remove))
 
     def _take_slot(self, *, shares: bool) -> SlotLink:
         """An idle slot, or one in which the run may wait for others. Raises NotBegun if there is none."""
@@ -291,7 +293,7 @@ class SlotPool:
             self.condemn(slot, AttemptState.CRASHED, f"it was not up after {START_TIMEOUT_S:g} s")
 
     def _folder_of(self, name: int) -> Path:
-        return self._temporary / str(name)
+        return self._temporary.path / str(name)
 
     def _up(self, slot: SlotLink, hello: "asyncio.Future[tuple[str, ...]]") -> None:
         if hello.cancelled():
@@ -337,9 +339,14 @@ class SlotPool:
             log.warning("slot %d had no run and died: %s", slot.name, _how_it_died(slot)[1])
         if self._closing or self.lost.done():
             return
-        # In a thread, since a run may leave a great many files.
-        asyncio.get_running_loop().run_in_executor(None, _remove, self._folder_of(slot.name))
+        self._in_a_thread(partial(remove, self._folder_of(slot.name)))
         self._replace_later()
+
+    def _in_a_thread(self, removal: Callable[[], None]) -> None:
+        """Remove files while other work goes on: a run may leave a great many."""
+        removing = asyncio.get_running_loop().run_in_executor(None, removal)
+        self._removals.add(removing)
+        removing.add_done_callback(self._removals.discard)
 
     def _replace_later(self) -> None:
         doublings = min(self._failed_starts // self._size, DOUBLINGS_MAX)
@@ -423,10 +430,6 @@ def _cancelled(report: Report, reason: str) -> Report:
     return replace(
         report, state=AttemptState.CANCELLED, reason=reason, error=reason, final=False, retry_ms=None
     )
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _how_it_died(slot: SlotLink) -> tuple[AttemptState, str, int | None]:

@@ -47,7 +47,8 @@ def end_descendants(*, alone: bool) -> None:
         except ChildProcessError:
             return  # an adopter without children has no descendants
         if alone:
-            os.kill(-1, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a thread of the run may have reaped its last child meanwhile
+                os.kill(-1, signal.SIGKILL)
         else:
             for pid in descendants(os.getpid()):
                 with suppress(ProcessLookupError):

@@ -1,15 +1,19 @@
 """The guard: whoever dies, nothing below it lives on."""
 
+import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from consumers.cage import Protection
+from consumers.guard import Guard
 from consumers.slots import SlotPool
 from dueline.clock import SystemClock
 from dueline.processes import descendants
@@ -177,3 +181,45 @@ async def test_slots_inherit_no_foreign_descriptors(tmp_path: Path) -> None:
             links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
             assert str(tmp_path / "lock") not in links
         await pool.close()
+
+
+class Started:
+    """A slot that was started a moment ago."""
+
+    pid = os.getpid()
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def kill(self) -> None:
+        self.ends.append("killed")
+
+    def reap(self) -> None:
+        self.ends.append("reaped")
+
+
+@pytest.mark.parametrize("fails", ["socket.socketpair", "consumers.guard.start", "os.pidfd_open"])
+def test_a_guard_short_of_descriptors_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    started = Started()
+
+    def start(argv: Sequence[str], *, channel: int, protection: Protection) -> Started:
+        os.close(channel)
+        return started
+
+    ours, control = socket.socketpair()
+    with ours, control:
+        guard = Guard(control, [], Protection.SUBREAPERS)
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208
+        with monkeypatch.context() as short:
+            short.setattr("consumers.guard.start", start)
+            short.setattr(fails, full)
+            guard._spawn(7, "/tmp")
+        assert json.loads(ours.recv(1000)) == {"event": "exited", "slot": 7, "status": os.EX_OSERR << 8}
+        assert started.ends == (["killed", "reaped"] if fails == "os.pidfd_open" else [])
+        if fails != "consumers.guard.start":  # which closes the channel, and is replaced
+            assert os.listdir("/proc/self/fd") == before  # noqa: PTH208

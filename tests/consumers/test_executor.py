@@ -1,0 +1,43 @@
+"""What the executor makes of what it reads. All else of it is in tests/platform, on a real Kafka."""
+
+from typing import Any, cast
+
+import pytest
+
+from consumers.executor import Executor
+from dueline.codec import encode_ready_run
+from infra.settings import Settings
+from tests.consumers.ready_runs import taken
+
+NOW_MS = 1_800_000_000_000
+
+
+class OfARun:
+    """A record of a ready topic."""
+
+    def __init__(self, job_id: str, offset: int) -> None:
+        self._taken = taken(job_id, emit_ms=NOW_MS)
+        self._offset = offset
+
+    def topic(self) -> str:
+        return self._taken.place[0]
+
+    def partition(self) -> int:
+        return self._taken.place[1]
+
+    def offset(self) -> int:
+        return self._offset
+
+    def value(self) -> bytes:
+        return encode_ready_run(self._taken.run)
+
+
+async def test_a_record_that_is_read_twice_is_finished_no_earlier(caplog: pytest.LogCaptureFixture) -> None:
+    executor = Executor(Settings(), [])
+    messages = [OfARun("a", 10), OfARun("b", 11)]
+    for message in (*messages, *messages):
+        executor._take_one(cast(Any, message), NOW_MS)
+    (committable,) = executor._account.committable.values()
+    assert committable == 10
+    assert len(executor._early[messages[0].partition()]) == 2
+    assert "/10 was read twice" in caplog.text
