@@ -231,12 +231,8 @@ class Executor:
     def _take_one(self, message: Message, now_ms: int) -> None:
         place = (message.topic() or "", message.partition() or 0)
         offset, record = message.offset() or 0, message.value() or b""
-        if offset < self._account.taken.get(place, 0):
-            # librdkafka may give a record out twice. Taken for a second record of its run, it would finish the first.
-            log.warning("%s/%d/%d was read twice", *place, offset, extra={"action": "read_twice"})
-            return
-        self._account.take(place, offset)
         if place[0] == CONTROL:
+            self._account.take(place, offset)
             self._heed(place, offset, record)
             return
         try:
@@ -244,9 +240,16 @@ class Executor:
         except (UndecodableRecord, InvalidJob) as error:
             # Only schedulers write here; a foreign record must not stop the partition.
             log.error("%s/%d/%d passed over: %s", *place, offset, error, extra={"action": "foreign_record"})
+            self._account.take(place, offset)
             self._account.finish(place, offset)
             return
-        if self._account.knows(run.key, now_ms):
+        known = self._account.knows(run.key, now_ms)
+        if known and self._account.holds(place, offset):
+            # librdkafka may give a record out twice. Taken for a second record of its run, it would finish the first.
+            log.warning("%s/%d/%d was read twice", *place, offset, extra={"action": "read_twice"})
+            return
+        self._account.take(place, offset)
+        if known:
             log.info("run %s attempt %d came again", *run.key, extra={"action": "repeated_record"})
             self._account.finish(place, offset)
             return
