@@ -53,6 +53,8 @@ STOP_LIMIT_S = 15.0
 #: Shorter than the lease, so that what a stopped executor had still to say is dropped when it wakes up.
 MESSAGE_TIMEOUT_MS = 2_500
 MARK_INTERVAL_S = 1.0
+#: What a former owner has left is read in seconds, behind an outage in tens of them.
+TAKE_OVER_MAX_S = 300.0
 OUTPUTS_INTERVAL_S = 600.0
 
 
@@ -69,8 +71,8 @@ class Executor:
         self._account = Account()
         self._cancels = Cancels()
         self._positions = Positions()
-        #: Shards that are assigned and not being given up.
-        self._shards: set[int] = set()
+        #: Shards that are assigned and not being given up, and since when.
+        self._shards: dict[int, float] = {}
         self._claims: dict[int, Claim] = {}
         self._take_overs: set[asyncio.Task[None]] = set()
         #: The owner epoch of each shard that is held.
@@ -144,7 +146,7 @@ class Executor:
     # -- taking and giving up: see `Taker` -------------------------------------------------------------------------
 
     def assigned(self, shards: set[int]) -> None:
-        self._shards |= shards
+        self._shards |= dict.fromkeys(shards, self._clock.elapsed_s())
 
     def claim(self, claims: Sequence[Claim]) -> None:
         # Those that have nothing to wait for don't wait for the others.
@@ -163,8 +165,8 @@ class Executor:
         self._performer.start_runs()
 
     async def give_up(self, shards: frozenset[int]) -> None:
-        self._shards -= shards
         for shard in shards:
+            self._shards.pop(shard, None)
             self._claims.pop(shard, None)
             self._early.pop(shard, None)
         await self._performer.give_up(shards, self.drain_s)
@@ -217,7 +219,20 @@ class Executor:
             self._positions.mark(self._clock.elapsed_s(), self._account.taken, self._account.committable)
             self._performer.check()
             self._settle_cancels()
+            self._check_take_overs()
             await asyncio.sleep(MARK_INTERVAL_S)
+
+    def _check_take_overs(self) -> None:
+        """End the process if it can't take a shard over that others believe to be in good hands."""
+        since_s = self._clock.elapsed_s() - TAKE_OVER_MAX_S
+        if late := [
+            shard for shard, at_s in self._shards.items() if shard not in self._epochs and at_s < since_s
+        ]:
+            self.fail(
+                Unavailable(
+                    f"shards {late} could not be taken over within {TAKE_OVER_MAX_S:g} s; it starts anew"
+                )
+            )
 
     async def _delete_outputs(self) -> None:
         while (days := self._settings.keep_outputs_days) is not None:

@@ -4,12 +4,31 @@ from typing import Any, cast
 
 import pytest
 
-from consumers.executor import Executor
+from consumers.executor import TAKE_OVER_MAX_S, Executor
+from dueline.clock import ManualClock
 from dueline.codec import encode_ready_run
 from infra.settings import Settings
 from tests.consumers.ready_runs import taken
 
 NOW_MS = 1_800_000_000_000
+
+
+def test_a_shard_that_is_never_taken_over_is_left_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[BaseException] = []
+    executor, clock = Executor(Settings(), []), ManualClock()
+    monkeypatch.setattr(executor, "_clock", clock)
+    monkeypatch.setattr(executor, "fail", failures.append)
+    executor.assigned({1, 2})
+    executor._epochs[1] = 7
+    clock.advance(round(TAKE_OVER_MAX_S * 1000))
+    executor.assigned({3})
+    executor._check_take_overs()
+    assert failures == []
+    clock.advance(1)
+    executor._check_take_overs()
+    assert [str(failure) for failure in failures] == [
+        "shards [2] could not be taken over within 300 s; it starts anew"
+    ]
 
 
 class OfARun:
