@@ -89,9 +89,8 @@ class Guard:
     def _spawn(self, name: int, temporary: str) -> None:
         try:
             ours, caged, pidfd = self._start(temporary)
-        except (
-            OSError
-        ) as error:  # no more processes or descriptors, most likely; the executor tries again later
+        except OSError as error:
+            # No more processes or descriptors, most likely; the executor tries again later.
             print(f"can't start a slot: {error}", file=sys.stderr)
             self._tell({"event": "exited", "slot": name, "status": os.EX_OSERR << 8})
             return

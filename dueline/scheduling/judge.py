@@ -42,7 +42,7 @@ LEFT_OUT_MAX = 250
 #: A run that is emitted in time is for its executor to judge, which knows better when it could start.
 IN_TIME_MS = 1_000
 #: A row of which this process can make nothing, such as one with a time zone that is newer than its database of them, comes again so
-#: much later: beyond what is read ahead. Another scheduler, or this one with another database, can make something of it then.
+#: much later: another scheduler, or this one with another database, may make something of it then.
 UNREADABLE_WAITS_MS = 60_000
 
 log = logging.getLogger(__name__)
