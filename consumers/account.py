@@ -54,10 +54,6 @@ class Account:
         """Whether the attempt is in hand, or finished lately: then this record is its second, and is to be passed over."""
         return key in self._open or self._finished.get(key, 0) > now_ms
 
-    def holds(self, place: Place, offset: int) -> bool:
-        """Whether this very record was taken, and is not finished."""
-        return (completion := self._completions.get(place)) is not None and completion.holds(offset)
-
     def wait(self, taken: Taken) -> None:
         """The run waits for a slot."""
         self.open(taken.key, taken.partition)

@@ -223,11 +223,10 @@ class Executor:
             await asyncio.sleep(MARK_INTERVAL_S)
 
     def _check_take_overs(self) -> None:
-        """End the process if it can't take a shard over that others believe to be in good hands."""
+        """End the process if it can take none of its shards over, which others believe to be in good hands: nothing is lost by it."""
         since_s = self._clock.elapsed_s() - TAKE_OVER_MAX_S
-        if late := [
-            shard for shard, at_s in self._shards.items() if shard not in self._epochs and at_s < since_s
-        ]:
+        late = [shard for shard, at_s in self._shards.items() if at_s < since_s]
+        if late and not self._epochs:
             self.fail(
                 Unavailable(
                     f"shards {late} could not be taken over within {TAKE_OVER_MAX_S:g} s; it starts anew"
@@ -259,7 +258,7 @@ class Executor:
             self._account.finish(place, offset)
             return
         known = self._account.knows(run.key, now_ms)
-        if known and self._account.holds(place, offset):
+        if known and offset < self._account.taken.get(place, 0):
             # librdkafka may give a record out twice. Taken for a second record of its run, it would finish the first.
             log.warning("%s/%d/%d was read twice", *place, offset, extra={"action": "read_twice"})
             return

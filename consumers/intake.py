@@ -113,6 +113,7 @@ class Intake:
         self._stopping = threading.Event()
         self._committed: dict[Place, int] = {}
         self._commit_at_s = 0.0
+        self._failed_look_ups = 0
         self._pauses: set[Place] = set()
         self._held: set[Place] = set()
         self._first_assignment = asyncio.Event()
@@ -180,6 +181,7 @@ class Intake:
         """Learn what the former owners have left of shards that were assigned."""
         claims = [claim for claim in self._claims.values() if not claim.looked_up]
         if not claims:
+            self._failed_look_ups = 0
             return
         try:
             places = [(topic, claim.shard) for claim in claims for topic in TOPICS]
@@ -188,15 +190,12 @@ class Intake:
                 if each.error:
                     raise KafkaException(each.error)
             committed = {(each.topic, each.partition): each for each in found}
-            unread = [place for place, each in committed.items() if each.offset < 0]
-            begins = begins_of(self._consumer, unread, LOOK_UP_TIMEOUT_S)
         except KafkaException as error:
             log.warning("no former owners found, trying again: %s", error, extra={"action": "look_up_failed"})
             return
-        # One partition that does not answer keeps no other shard waiting.
-        missing = {shard for topic, shard in set(unread) - begins.keys()}
-        if missing:
-            log.warning("of shards %s it is not known yet where they begin", sorted(missing))
+        unread = [place for place, each in committed.items() if each.offset < 0]
+        begins = self._begins(unread)
+        missing = {shard for _, shard in set(unread) - begins.keys()}
         done = [claim for claim in claims if claim.shard not in missing]
         for claim in done:
             if any((topic, claim.shard) not in begins for topic in READY.values()):
@@ -207,6 +206,28 @@ class Intake:
             claim.looked_up = True
         if done:
             self._loop.call_soon_threadsafe(self._taker.claim, done)
+
+    def _begins(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Where partitions begin of which nothing was ever committed, as far as it is told.
+
+        All are asked for together, and where one has no answer none has. After that those of one shard are, of another one each time:
+        a partition without a leader keeps no other shard waiting.
+        """
+        shards = sorted({shard for _, shard in places})
+        if self._failed_look_ups and shards:
+            shards = [shards[self._failed_look_ups % len(shards)]]
+        try:
+            return begins_of(
+                self._consumer, [place for place in places if place[1] in shards], LOOK_UP_TIMEOUT_S
+            )
+        except KafkaException as error:
+            self._failed_look_ups += 1
+            log.warning(
+                "where shards %s begin is not known, trying again: %s",
+                *(shards, error),
+                extra={"action": "look_up_failed"},
+            )
+            return {}
 
     def _begin_to_hold(self) -> None:
         while True:

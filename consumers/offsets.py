@@ -24,10 +24,6 @@ class Completion:
         """Offsets between the committable one and the last taken: what a successor may have to read again."""
         return 0 if self._next is None or not self._open else self._next - self._open[0]
 
-    def holds(self, offset: int) -> bool:
-        """Whether the record was taken, and is not finished. To be asked seldom: all that were taken are looked through."""
-        return offset in self._open and offset not in self._finished
-
     def take(self, offset: int) -> None:
         """A record was read; offsets come in increasing order."""
         self._open.append(offset)

@@ -24,8 +24,8 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from consumers.cage import Protection
@@ -89,7 +89,6 @@ class SlotPool:
         self._failed_starts = 0
         self._leased_until_s: float | None = None
         self._leased = asyncio.Event()
-        self._removals: set[asyncio.Future[None]] = set()
         self._started = False
         self._closing = False
 
@@ -144,7 +143,8 @@ class SlotPool:
             await self.close()
             raise
         self._started = True
-        self._in_a_thread(remove_left_behind)
+        # Nobody waits for it, not even the end of this process.
+        Thread(target=remove_left_behind, name="left behind", daemon=True).start()
         log.info("%d slots are up, protected by %s", self._size, await self.protection)
         return hellos[0] if hellos else ()
 
@@ -232,7 +232,7 @@ class SlotPool:
         for slot in list(self._slots.values()):
             slot.exited(None)
             slot.close()
-        await asyncio.gather(*self._removals, asyncio.to_thread(self._temporary.remove))
+        await asyncio.to_thread(self._temporary.remove)
 
     def _take_slot(self, *, shares: bool) -> SlotLink:
         """An idle slot, or one in which the run may wait for others. Raises NotBegun if there is none."""
@@ -339,14 +339,9 @@ class SlotPool:
             log.warning("slot %d had no run and died: %s", slot.name, _how_it_died(slot)[1])
         if self._closing or self.lost.done():
             return
-        self._in_a_thread(partial(remove, self._folder_of(slot.name)))
+        # In a thread, since a run may leave a great many files.
+        asyncio.get_running_loop().run_in_executor(None, remove, self._folder_of(slot.name))
         self._replace_later()
-
-    def _in_a_thread(self, removal: Callable[[], None]) -> None:
-        """Remove files while other work goes on: a run may leave a great many."""
-        removing = asyncio.get_running_loop().run_in_executor(None, removal)
-        self._removals.add(removing)
-        removing.add_done_callback(self._removals.discard)
 
     def _replace_later(self) -> None:
         doublings = min(self._failed_starts // self._size, DOUBLINGS_MAX)

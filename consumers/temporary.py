@@ -39,7 +39,7 @@ def remove(folder: Path) -> None:
 
 
 def remove_left_behind() -> None:
-    """Remove the folders of this user's processes that have ended without it. Blocking."""
+    """Remove the folders of this user's processes that have ended without it. Blocking, as `remove`."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):  # it is somebody else's, in use, or gone
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -47,6 +47,7 @@ def remove_left_behind() -> None:
                 if os.fstat(lock).st_uid == os.getuid():
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     remove(folder)
-                    log.info("removed %s, left by an executor that was killed", folder)
+                    if folder.exists():
+                        log.warning("%s, left by another executor, can't be removed", folder)
             finally:
                 os.close(lock)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from dueline.clock import from_ms, to_ms
-from dueline.cron import first_shown, zone_of
+from dueline.cron import first_shown, require_portable, zone_of
 from dueline.errors import InvalidJob
 from dueline.ids import NAME_LENGTH_MAX, is_name
 
@@ -43,6 +43,11 @@ class Calendar:
             if not isinstance(self.time_zone, str):
                 raise InvalidJob("time_zone", f"{self.time_zone!r:.80} is no text, such as Europe/Berlin")
             zone_of(self.time_zone, "time_zone")
+
+    def require_portable(self) -> None:
+        """Raises InvalidJob if its dates are not the same on all machines."""
+        if self.time_zone is not None:
+            require_portable(self.time_zone, "time_zone")
 
     def has(self, instant_ms: int, time_zone: str) -> bool:
         """Whether an instant lies on one of its dates. `time_zone` counts if it has none of its own."""

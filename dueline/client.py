@@ -145,6 +145,7 @@ class _Submitting(Generic[Id, Ids, Done]):
 
         The same name again replaces them; schedulers heed that within ten seconds. Submit it before the jobs that name it.
         """
+        calendar.require_portable()
         record = (calendar.name, encode_calendar(calendar))
         result: Done = self._drive(self._send(record, timeout))
         return result

@@ -73,14 +73,18 @@ def next_fire_ms(expression: str, time_zone: str, after_ms: int) -> int | None:
 @lru_cache(maxsize=1024)
 def zone_of(name: str, field: str = "trigger.time_zone") -> ZoneInfo:
     """The time zone of an IANA name. Raises InvalidJob, about a field, if there is none."""
-    if isinstance(name, str) and _LOCAL_ZONE.match(name):
-        raise InvalidJob(
-            field, f"{name!r} is another zone on another machine; name it, such as Europe/Berlin"
-        )
     try:
         return ZoneInfo(name)
     except Exception as error:  # zoneinfo answers bad names with any of five types
         raise InvalidJob(field, f"{name!r} is not an IANA time zone, such as Europe/Berlin") from error
+
+
+def require_portable(name: str, field: str = "trigger.time_zone") -> None:
+    """Raises InvalidJob, about a field, for a zone that other machines have not, or have otherwise. For what is new: what is stored stays."""
+    if _LOCAL_ZONE.match(name):
+        raise InvalidJob(
+            field, f"{name!r} is not the same on all machines; name the zone, such as Europe/Berlin"
+        )
 
 
 class _Schedule:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dueline.calendars import Calendars
 from dueline.clock import from_ms, to_ms
-from dueline.cron import next_fire_ms
+from dueline.cron import next_fire_ms, require_portable
 from dueline.errors import InvalidJob
 from dueline.ids import NAME_LENGTH_MAX, is_generated, is_name
 from dueline.policies import IfExists, Missed, Overlap, Retry, require_number
@@ -223,10 +223,11 @@ _READER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _require_dates(trigger: Trigger, accepted_ms: int) -> None:
-    """Raises InvalidJob for an expression that matches no date at all, also beside triggers that are due."""
-    if isinstance(trigger, Cron) and (
-        next_fire_ms(trigger.expression, trigger.time_zone, accepted_ms - 1) is None
-    ):
+    """Raises InvalidJob for an expression that matches no date at all, also beside triggers that are due, or other ones elsewhere."""
+    if not isinstance(trigger, Cron):
+        return
+    require_portable(trigger.time_zone)
+    if next_fire_ms(trigger.expression, trigger.time_zone, accepted_ms - 1) is None:
         raise InvalidJob(
             "trigger.cron",
             f"{trigger.expression!r} is never due: no month that it names has such a day; check day and month",

@@ -111,13 +111,11 @@ def bounds_of(
 def begins_of(
     consumer: Consumer, places: Iterable[tuple[str, int]], timeout_s: float
 ) -> Mapping[tuple[str, int], int]:
-    """The first offsets of those partitions of which a consumer is told within the time."""
-    try:
-        answers = _offsets(consumer, places, OFFSET_BEGINNING, timeout_s)
-    except KafkaException as error:  # no broker is known for one of them
-        log.warning("no partition's begin was found: %s", error, extra={"action": "read_failed"})
-        return {}
-    return {place: answer.offset for place, answer in answers.items() if not answer.error}
+    """The first offset of each partition, as a consumer finds it.
+
+    Raises KafkaException if that of one of them is not told within the time.
+    """
+    return _offsets(consumer, places, OFFSET_BEGINNING, timeout_s)
 
 
 class RecordFinder:
@@ -208,10 +206,7 @@ def _bounds(
         try:
             begins = _offsets(consumer, places, OFFSET_BEGINNING, TIMEOUT_S)
             ends = _offsets(consumer, places, OFFSET_END, TIMEOUT_S)
-            for answer in (*begins.values(), *ends.values()):
-                if answer.error:
-                    raise KafkaException(answer.error)
-            return {place: (begins[place].offset, ends[place].offset) for place in places}
+            return {place: (begins[place], ends[place]) for place in places}
         except KafkaException as error:
             if error.args[0].code() not in _LEADERLESS or monotonic() > give_up:
                 raise
@@ -220,15 +215,18 @@ def _bounds(
 
 def _offsets(
     consumer: Consumer, places: Iterable[tuple[str, int]], point: int, timeout_s: float
-) -> Mapping[tuple[str, int], TopicPartition]:
-    """Where partitions begin or end, or by which error that isn't known.
+) -> Mapping[tuple[str, int], int]:
+    """Where partitions begin or end; of all of them, or an error.
 
     Each broker is asked once, for all that it leads, in place of a time the two points that its protocol has for that. A question waits
     behind the fetch that is on its way, so one for each partition would take seconds for many.
     """
     asked = [TopicPartition(*place, point) for place in places]
     answers = consumer.offsets_for_times(asked, timeout_s) if asked else []
-    return {(answer.topic, answer.partition): answer for answer in answers}
+    for answer in answers:
+        if answer.error:
+            raise KafkaException(answer.error)
+    return {(answer.topic, answer.partition): answer.offset for answer in answers}
 
 
 def _next_batch(consumer: Consumer) -> Sequence[Message]:

@@ -49,7 +49,7 @@ class Statement(StrEnum):
 
     #: A calendar, by its record's offset + 1 as the write timestamp.
     SAVE_CALENDAR = "INSERT INTO calendars (name, calendar) VALUES (?, ?) USING TIMESTAMP ?"
-    READ_CALENDARS = "SELECT calendar FROM calendars"
+    READ_CALENDARS = "SELECT name, calendar FROM calendars"
 
     # -- scheduler: the shard row ----------------------------------------------------------------------------------
 

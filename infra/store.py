@@ -17,7 +17,7 @@ import stamina
 from dueline.address import BUCKET_MS, bucket_of, minute_of, shard_of
 from dueline.calendars import Calendar
 from dueline.codec import decode_run_event, decode_submission, encode_calendar
-from dueline.errors import OwnershipLost
+from dueline.errors import InvalidJob, OwnershipLost, UndecodableRecord
 from dueline.job import Priority
 from dueline.runs import Heartbeat, OwnerStarted, RunEvent
 from dueline.scheduling.values import Change, JobRow, Position, ScheduledRun
@@ -207,8 +207,21 @@ class Store:
             return await self._session.run(Statement.READ_CALENDARS)
 
         rows = await (persist("the calendars", read) if persistently else read())
-        found = [decode_submission(row.calendar) for row in rows]
-        return {calendar.name: calendar for calendar in found if isinstance(calendar, Calendar)}
+        found: dict[str, Calendar] = {}
+        for row in rows:
+            try:
+                calendar = decode_submission(row.calendar)
+            except (InvalidJob, UndecodableRecord) as error:  # such as a time zone that is newer than ours
+                log.error(
+                    "the calendar %s can't be read here: %s",
+                    row.name,
+                    error,
+                    extra={"action": "unreadable_calendar"},
+                )
+                continue
+            assert isinstance(calendar, Calendar)
+            found[row.name] = calendar
+        return found
 
     # -- the shard row ---------------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ LEFT_OUT_MAX = 250
 #: A run that is emitted in time is for its executor to judge, which knows better when it could start.
 IN_TIME_MS = 1_000
 #: A row of which this process can make nothing, such as one with a time zone that is newer than its database of them, comes again so
-#: much later: another scheduler, or this one with another database, may make something of it then.
+#: much later: another scheduler, or this one with another database, may make something of it then. One that a former owner had
+#: emitted already may be emitted once more that way.
 UNREADABLE_WAITS_MS = 60_000
 
 log = logging.getLogger(__name__)
@@ -142,8 +143,13 @@ class Judge:
         events = [run.unstarted(AttemptState.CANCELLED, cancel.reason, now_ms)]
         if row.definition is None or row.attempt > 1:
             return Judged(False, tuple(events))
+        try:
+            job = job_of(row.definition)
+        except (InvalidJob, UndecodableRecord):
+            return Judged(
+                False, tuple(events)
+            )  # the cancel is heeded, though it can't be told what else it ends
         # What was due before the cancel, and is late, ends by it too.
-        job = job_of(row.definition)
         while (next_ms := job.next_ms(run.due_ms)) is not None and next_ms < cancel.since_ms:
             run = run_at(job, next_ms, row.submission)
             to_come = run.emit_ms > now_ms or run.key in self._emitted or self.is_void(run)

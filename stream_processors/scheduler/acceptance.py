@@ -255,6 +255,7 @@ class Acceptance:
             self._ask(record, row, asked)
 
     def _read_calendar(self, record: Received, calendar: Calendar, asked: Asked) -> None:
+        calendar.require_portable()
         if self._is_elsewhere(calendar.name):
             asked.records.append(passed_on(record, calendar.name, record.value))
         else:

@@ -471,13 +471,14 @@ class Shard(Worker):
         """The runs that the ready topics hold from the offsets of a shard row on, with their emit times."""
         starts = {(READY[priority], self.partition): offset for priority, offset in row.ready.items()}
         emitted: dict[RunKey, int] = {}
-        # None was emitted before its time. A foreign one that says so would keep the ready offsets where they are for ever.
+        # None was emitted before its time. A foreign one that says so would keep the ready offsets where they are for ever. The row of
+        # one that was put off (`dueline.scheduling.judge`) had a later time than its run, nearer to that of the record.
         latest_ms = self._clock.now_ms() + BUCKET_MS
         for message in read_to_end(self._settings, starts):
             self._found_ends[PRIORITY_OF[message.topic() or ""]] = (message.offset() or 0) + 1
             try:
                 run = decode_ready_run(message.value() or b"")
-                emitted[run.key] = min(run.emit_ms, latest_ms)
+                emitted[run.key] = min(max(run.emit_ms, message.timestamp()[1]), latest_ms)
             except (UndecodableRecord, InvalidJob) as error:
                 log.warning(
                     "a foreign record on %s: %s", message.topic(), error, extra={"action": "foreign_record"}

@@ -1,15 +1,20 @@
 """A job that exists is valid; a wrong one is refused with its field and what to do about it."""
 
 import json
+import zoneinfo
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dueline.calendars import Calendar
 from dueline.clock import from_ms
 from dueline.errors import InvalidJob
 from dueline.job import Job, params_text
@@ -144,6 +149,26 @@ def test_triggers_that_coincide_make_one_run() -> None:
 def test_a_job_that_is_never_due_is_refused(trigger: Once | Every | Cron, says: str) -> None:
     with pytest.raises(InvalidJob, match=says):
         Job(executor_class="command", triggers=(trigger,)).anchored(NOW_MS).first_ms(NOW_MS)
+
+
+@pytest.fixture(params=["localtime", "posixrules", "posix/UTC", "right/UTC"])
+def local_zone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """What a machine may have beside the zones that all have."""
+    path = tmp_path / request.param
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(resources.files("tzdata.zoneinfo").joinpath("UTC").read_bytes())
+    zoneinfo.reset_tzpath(to=[str(tmp_path)])
+    yield request.param
+    zoneinfo.reset_tzpath()
+
+
+def test_a_zone_that_other_machines_may_not_have_is_refused_for_what_is_new(local_zone: str) -> None:
+    job = Job(executor_class="command", triggers=(Cron("0 8 * * *", local_zone),))
+    assert job.next_ms(NOW_MS) is not None, "what is stored can still be read"
+    with pytest.raises(InvalidJob, match=r"trigger.time_zone: .* is not the same on all machines"):
+        job.first_ms(NOW_MS)
+    with pytest.raises(InvalidJob, match=r"^time_zone: .* is not the same on all machines"):
+        Calendar("days", [], local_zone).require_portable()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import stamina
 from cassandra import ReadTimeout
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # NewTopic is re-exported
 
 from dueline.address import BUCKET_MS, READY
@@ -218,8 +219,8 @@ async def test_waiting_for_a_wheel_that_gets_on_is_no_standstill(monkeypatch: py
 class OfARun:
     """A record of a ready topic."""
 
-    def __init__(self, run: ReadyRun) -> None:
-        self._run = run
+    def __init__(self, run: ReadyRun, appended_ms: int) -> None:
+        self._run, self._appended_ms = run, appended_ms
 
     def topic(self) -> str:
         return READY[self._run.priority]
@@ -227,22 +228,27 @@ class OfARun:
     def offset(self) -> int:
         return 5
 
+    def timestamp(self) -> tuple[int, int]:
+        return TIMESTAMP_LOG_APPEND_TIME, self._appended_ms
+
     def value(self) -> bytes:
         return encode_ready_run(self._run)
 
 
-def test_a_ready_record_of_somebody_else_that_is_due_far_ahead_keeps_nothing_back(
+def test_when_what_was_emitted_was_due_is_told_by_the_record_and_never_far_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shard = shard_on(Memory())
     now_ms = shard._clock.now_ms()
     job = Job(id="job", executor_class="x")
-    emitted, foreign = (
-        ReadyRun.of(job, due_ms=due_ms, emit_ms=due_ms, version=1) for due_ms in (now_ms, now_ms + 10**12)
+    emitted, put_off, foreign = (
+        ReadyRun.of(job, due_ms=due_ms, emit_ms=due_ms, version=1)
+        for due_ms in (now_ms - 5, now_ms - 60_000, now_ms + 10**12)
     )
-    messages = [OfARun(emitted), OfARun(foreign)]
+    messages = [OfARun(emitted, now_ms - 5), OfARun(put_off, now_ms), OfARun(foreign, now_ms)]
     monkeypatch.setattr("stream_processors.scheduler.shard.read_to_end", lambda settings, starts: messages)
-    assert shard._emitted_since(ROW) == {emitted.key: now_ms, foreign.key: now_ms + BUCKET_MS}
+    wanted = {emitted.key: now_ms - 5, put_off.key: now_ms, foreign.key: now_ms + BUCKET_MS}
+    assert shard._emitted_since(ROW) == wanted
 
 
 class Heard:
