@@ -45,7 +45,7 @@ from dueline.ids import IdGenerator, parse_run_id
 from dueline.job import CATCH_UP_MAX_S, TIMEOUT_MAX_S, Job, Priority
 from dueline.json_form import changed_job, one_of, priority_from_text
 from dueline.policies import IfExists, Missed, Overlap, Retry
-from dueline.triggers import Once, Trigger
+from dueline.triggers import Once, Trigger, require_moment
 
 BOOTSTRAP_DEFAULT = "127.0.0.1:9092"
 #: Time allowed for an acknowledgement: a cluster's failover to another broker fits into it.
@@ -181,6 +181,8 @@ class _Submitting(Generic[Id, Ids, Done]):
         self, job_id: str, start: datetime, end: datetime, note: str = "", *, timeout: float = TIMEOUT_S
     ) -> Done:
         """The job's due times of a span, both ends included, are run as far as they were left out or lie before its time."""
+        require_moment("start", start)
+        require_moment("end", end)
         command = ControlCommand(
             job_id=job_id, action=Action.BACKFILL, note=note, start_ms=to_ms(start), end_ms=to_ms(end)
         )

@@ -96,8 +96,8 @@ class _Recurring(_AskedInDatetimes):
 
     def _require_valid(self) -> None:
         """Raises InvalidJob for a field of those above that is wrong."""
-        _require_moment("trigger.start", self.start)
-        _require_moment("trigger.end", self.end)
+        require_moment("trigger.start", self.start)
+        require_moment("trigger.end", self.end)
         if self.start and self.end and self.end < self.start:
             raise InvalidJob(
                 "trigger.end", f"{self.end.isoformat()} is before the start, {self.start.isoformat()}"
@@ -133,7 +133,7 @@ class Once(_AskedInDatetimes):
     at: datetime
 
     def __post_init__(self) -> None:
-        _require_moment("trigger.at", self.at)
+        require_moment("trigger.at", self.at)
 
     def next_ms(self, after_ms: int, calendars: Calendars | None = None) -> int | None:
         at_ms = to_ms(self.at)
@@ -222,7 +222,8 @@ class Cron(_Recurring):
         return self
 
 
-def _require_moment(field: str, moment: datetime | None) -> None:
+def require_moment(field: str, moment: datetime | None) -> None:
+    """Raises InvalidJob, about a field, for a time without a time zone, or one that no table takes; None is no time."""
     if moment is None:
         return
     if not isinstance(moment, datetime) or moment.tzinfo is None:

@@ -399,6 +399,8 @@ def test_a_client_refuses_what_the_platform_s_refuses(idle: TestPlatform) -> Non
         idle.client.change("any", {"params": much})
     with pytest.raises(InvalidJob, match="bytes, more than"):
         idle.client.control_all("change", JobFilter(executor_class="work"), fields={"params": much})
+    with pytest.raises(InvalidJob, match=r"end: .* has no time zone"):
+        idle.client.backfill("any", NOW, NOW.replace(tzinfo=None))
     with idle.client:
         pass
     with pytest.raises(Unavailable, match="closed"):
