@@ -1,6 +1,7 @@
 """The executor's account: which ready records it has taken, which are finished, and where no more should be taken."""
 
 from collections import OrderedDict, defaultdict
+from dataclasses import dataclass, field
 
 from consumers.backlog import Taken
 from consumers.intake import Place
@@ -22,6 +23,18 @@ SPAN_MAX = 20_000
 REMEMBERED_MS = 120_000
 
 
+@dataclass(slots=True)
+class _Partition:
+    """What was taken of one topic and partition."""
+
+    completion: Completion = field(default_factory=Completion)
+    #: How many runs of each job wait.
+    waiting: dict[str, int] = field(default_factory=dict)
+    #: The lengths of their records by offset, and the sum of these.
+    lengths: dict[int, int] = field(default_factory=dict)
+    bytes: int = 0
+
+
 class Account:
     """Taken and finished records, by topic and partition. What is public is read on the consumer's thread, too."""
 
@@ -32,12 +45,7 @@ class Account:
         self.full: frozenset[Place] = frozenset()
         #: The offset behind the last record taken.
         self.taken: dict[Place, int] = {}
-        self._completions: dict[Place, Completion] = {}
-        #: By topic and partition, how many runs of each job wait.
-        self._waiting: defaultdict[Place, dict[str, int]] = defaultdict(dict)
-        #: The lengths of their records by offset, and the sums of these.
-        self._lengths: defaultdict[Place, dict[int, int]] = defaultdict(dict)
-        self._bytes: defaultdict[Place, int] = defaultdict(int)
+        self._partitions: defaultdict[Place, _Partition] = defaultdict(_Partition)
         self._open: dict[RunKey, int] = {}
         #: Keys of finished runs with the time until which they are remembered, oldest first. In a plain dict, to find the oldest
         #: is to pass by all that were deleted before it.
@@ -45,7 +53,7 @@ class Account:
 
     def take(self, place: Place, offset: int) -> None:
         """A record was read."""
-        completion = self._completions.setdefault(place, Completion())
+        completion = self._partitions[place].completion
         completion.take(offset)
         self.taken[place] = offset + 1
         self.committable[place] = completion.committable or 0
@@ -57,11 +65,11 @@ class Account:
     def wait(self, taken: Taken) -> None:
         """The run waits for a slot."""
         self.open(taken.key, taken.partition)
-        jobs = self._waiting[taken.place]
-        jobs[taken.run.job_id] = jobs.get(taken.run.job_id, 0) + 1
-        self._lengths[taken.place][taken.offset] = length = len(taken.record)
-        self._bytes[taken.place] += length
-        self._update_full(taken.place)
+        partition, job_id = self._partitions[taken.place], taken.run.job_id
+        partition.waiting[job_id] = partition.waiting.get(job_id, 0) + 1
+        partition.lengths[taken.offset] = length = len(taken.record)
+        partition.bytes += length
+        self._update_full(taken.place, partition)
 
     def open(self, key: RunKey, shard: int) -> None:
         """An attempt is in hand."""
@@ -69,19 +77,19 @@ class Account:
 
     def begin(self, taken: Taken) -> None:
         """The run waits no more."""
-        jobs = self._waiting[taken.place]
-        jobs[taken.run.job_id] -= 1
-        if not jobs[taken.run.job_id]:
-            del jobs[taken.run.job_id]
-        self._bytes[taken.place] -= self._lengths[taken.place].pop(taken.offset)
-        self._update_full(taken.place)
+        partition, job_id = self._partitions[taken.place], taken.run.job_id
+        partition.waiting[job_id] -= 1
+        if not partition.waiting[job_id]:
+            del partition.waiting[job_id]
+        partition.bytes -= partition.lengths.pop(taken.offset)
+        self._update_full(taken.place, partition)
 
     def finish(self, place: Place, offset: int) -> None:
         """All that a record asked for is durable."""
-        if (completion := self._completions.get(place)) is not None:  # its shard may be given up by now
-            completion.finish(offset)
-            self.committable[place] = completion.committable or 0
-            self._update_full(place)
+        if (partition := self._partitions.get(place)) is not None:  # its shard may be given up by now
+            partition.completion.finish(offset)
+            self.committable[place] = partition.completion.committable or 0
+            self._update_full(place, partition)
 
     def remember(self, key: RunKey, now_ms: int) -> None:
         """An attempt is finished."""
@@ -93,23 +101,21 @@ class Account:
 
     def forget(self, shards: set[int]) -> None:
         """Drop what belongs to shards that were given up; what had finished stays remembered."""
-        for place in [place for place in self._completions if place[1] in shards]:
-            del self._completions[place]
+        for place in [place for place in self._partitions if place[1] in shards]:
+            del self._partitions[place]
             self.committable.pop(place, None)
             self.taken.pop(place, None)
-            for of_places in (self._waiting, self._lengths, self._bytes):
-                of_places.pop(place, None)
         self._open = {key: shard for key, shard in self._open.items() if shard not in shards}
         self.full = frozenset(place for place in self.full if place[1] not in shards)
 
-    def _update_full(self, place: Place) -> None:
+    def _update_full(self, place: Place, partition: _Partition) -> None:
         if place[0] == CONTROL:
             return  # a cancel waits for nobody
-        waiting, was_full = len(self._waiting.get(place, ())), place in self.full
+        was_full = place in self.full
         full = (
-            waiting >= (WAITING_RESUMED if was_full else WAITING_MAX)
-            or self._bytes[place] >= (WAITING_BYTES_MAX // 4 if was_full else WAITING_BYTES_MAX)
-            or self._completions[place].span >= SPAN_MAX
+            len(partition.waiting) >= (WAITING_RESUMED if was_full else WAITING_MAX)
+            or partition.bytes >= (WAITING_BYTES_MAX // 4 if was_full else WAITING_BYTES_MAX)
+            or partition.completion.span >= SPAN_MAX
         )
         if full != was_full:
             self.full = self.full | {place} if full else self.full - {place}
