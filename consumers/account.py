@@ -58,6 +58,11 @@ class Account:
         self.taken[place] = offset + 1
         self.committable[place] = completion.committable or 0
 
+    def pass_over(self, place: Place, offset: int) -> None:
+        """A record was read that asks for nothing, or for nothing more."""
+        self.take(place, offset)
+        self.finish(place, offset)
+
     def knows(self, key: RunKey, now_ms: int) -> bool:
         """Whether the attempt is in hand, or finished lately: then this record is its second, and is to be passed over."""
         return key in self._open or self._finished.get(key, 0) > now_ms

@@ -254,19 +254,17 @@ class Executor:
         except (UndecodableRecord, InvalidJob) as error:
             # Only schedulers write here; a foreign record must not stop the partition.
             log.error("%s/%d/%d passed over: %s", *place, offset, error, extra={"action": "foreign_record"})
-            self._account.take(place, offset)
-            self._account.finish(place, offset)
+            self._account.pass_over(place, offset)
             return
-        known = self._account.knows(run.key, now_ms)
-        if known and offset < self._account.taken.get(place, 0):
-            # librdkafka may give a record out twice. Taken for a second record of its run, it would finish the first.
-            log.warning("%s/%d/%d was read twice", *place, offset, extra={"action": "read_twice"})
+        if self._account.knows(run.key, now_ms):
+            if offset < self._account.taken.get(place, 0):
+                # librdkafka may give a record out twice. Taken for a second record of its run, it would finish the first.
+                log.warning("%s/%d/%d was read twice", *place, offset, extra={"action": "read_twice"})
+                return
+            log.info("run %s attempt %d came again", *run.key, extra={"action": "repeated_record"})
+            self._account.pass_over(place, offset)
             return
         self._account.take(place, offset)
-        if known:
-            log.info("run %s attempt %d came again", *run.key, extra={"action": "repeated_record"})
-            self._account.finish(place, offset)
-            return
         taken = Taken(run=run, key=run.key, place=place, offset=offset, record=record)
         self._account.wait(taken)
         if taken.partition in self._epochs:

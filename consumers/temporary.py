@@ -22,10 +22,10 @@ class TemporaryFolder:
     """A new folder for this process alone."""
 
     def __init__(self) -> None:
-        made = Path(tempfile.mkdtemp(prefix="dueline-"))
+        made = Path(tempfile.mkdtemp(prefix=f"new-{_PREFIX}"))
         self._lock = os.open(made, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.path = made.rename(made.with_name(made.name.replace("dueline-", _PREFIX, 1)))
+        self.path = made.rename(made.with_name(made.name.removeprefix("new-")))
 
     def remove(self) -> None:
         """Remove it with all that is in it. Blocking."""

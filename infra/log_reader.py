@@ -8,6 +8,7 @@ import logging
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from time import monotonic, sleep
 from typing import TypeVar, cast
 
@@ -52,7 +53,7 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
     A start below the log's beginning is read from there, and is an alarm: records were trimmed before their time.
     Raises KafkaException when the brokers do not answer.
     """
-    consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
+    consumer = _reader(settings)
     try:
         left = 0
         assignment: list[TopicPartition] = []
@@ -94,18 +95,16 @@ def read_to_end(settings: Settings, starts: Mapping[tuple[str, int], int]) -> It
 
 def ends_of(settings: Settings, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
     """The offset behind the last record of each partition. Raises KafkaException when the brokers do not answer."""
-    return {place: end for place, (_, end) in bounds_of(settings, places).items()}
+    with closing(_reader(settings)) as consumer:
+        return _awaited_offsets(consumer, list(places), OFFSET_END)
 
 
 def bounds_of(
     settings: Settings, places: Iterable[tuple[str, int]]
 ) -> Mapping[tuple[str, int], tuple[int, int]]:
     """The first offset of each partition, and the one behind its last. Raises KafkaException when the brokers do not answer."""
-    consumer = Consumer(dict(reader_config(settings, "dueline.log-reader")))
-    try:
+    with closing(_reader(settings)) as consumer:
         return _bounds(consumer, list(places))
-    finally:
-        consumer.close()
 
 
 def begins_of(
@@ -197,16 +196,27 @@ def _read_until(given_up: threading.Event, read: Callable[[], T]) -> T:
         del _thread.given_up
 
 
+def _reader(settings: Settings) -> Consumer:
+    return Consumer(dict(reader_config(settings, "dueline.log-reader")))
+
+
 def _bounds(
     consumer: Consumer, places: Collection[tuple[str, int]]
 ) -> Mapping[tuple[str, int], tuple[int, int]]:
-    """As `bounds_of`. While a partition has no leader, it is about to get one."""
+    """As `bounds_of`."""
+    begins = _awaited_offsets(consumer, places, OFFSET_BEGINNING)
+    ends = _awaited_offsets(consumer, places, OFFSET_END)
+    return {place: (begins[place], ends[place]) for place in places}
+
+
+def _awaited_offsets(
+    consumer: Consumer, places: Collection[tuple[str, int]], point: int
+) -> Mapping[tuple[str, int], int]:
+    """As `_offsets`. While a partition has no leader, it is about to get one."""
     give_up = monotonic() + TIMEOUT_S
     while True:
         try:
-            begins = _offsets(consumer, places, OFFSET_BEGINNING, TIMEOUT_S)
-            ends = _offsets(consumer, places, OFFSET_END, TIMEOUT_S)
-            return {place: (begins[place], ends[place]) for place in places}
+            return _offsets(consumer, places, point, TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() not in _LEADERLESS or monotonic() > give_up:
                 raise

@@ -146,9 +146,8 @@ class Judge:
         try:
             job = job_of(row.definition)
         except (InvalidJob, UndecodableRecord):
-            return Judged(
-                False, tuple(events)
-            )  # the cancel is heeded, though it can't be told what else it ends
+            # The cancel is heeded, though it can't be told what else it ends.
+            return Judged(False, tuple(events))
         # What was due before the cancel, and is late, ends by it too.
         while (next_ms := job.next_ms(run.due_ms)) is not None and next_ms < cancel.since_ms:
             run = run_at(job, next_ms, row.submission)

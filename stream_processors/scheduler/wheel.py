@@ -315,12 +315,8 @@ class Wheel:
             else:
                 await self._publish_new(emission, ready, events)
             self.rounds += 1
-            if again := {
-                _identity(row) for row, verdict in zip(due, judged, strict=True) if verdict.waits(row)
-            }:
-                # They are in hand no more until they come.
-                self._in_hand -= again
-                emission.sent = [identity for identity in emission.sent if identity not in again]
+            if following:
+                self._let_go(emission, zip(due, judged, strict=True))
             self.add(row for row in following if not self.is_late(row))
             # Behind the cursor nobody would look for them: they belong to this emission.
             waiting += self._take_in_hand(row for row in following if self.is_late(row))
@@ -330,6 +326,12 @@ class Wheel:
         self._under_way -= emission.rows
         emission.done = True
         self._settle()
+
+    def _let_go(self, emission: _Emission, judged: Iterable[tuple[ScheduledRun, Judged]]) -> None:
+        """Let go of the rows that are to come again: they are in hand no more until they come."""
+        if again := {_identity(row) for row, verdict in judged if verdict.waits(row)}:
+            self._in_hand -= again
+            emission.sent = [identity for identity in emission.sent if identity not in again]
 
     def _judged(self, rows: Sequence[ScheduledRun], now_ms: int) -> list[Judged]:
         """The verdicts on the first of the rows, at least on one: no more of them when very many due times are left out."""

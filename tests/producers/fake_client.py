@@ -1,7 +1,7 @@
-"""A client of the command line's that sends nothing."""
+"""Clients of the command line's that send nothing."""
 
 from collections.abc import Iterable
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from dueline.errors import NotAccepted, SomeNotAccepted
 from dueline.job import Job
@@ -30,6 +30,24 @@ class FakeClient:
             sent, kept = ids[: self.accepts + 1], ids[: self.accepts]
             raise SomeNotAccepted(sent=sent, accepted=kept, unacknowledged=sent[self.accepts :], why="gone")
         return ids
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+class Recorder:
+    """A client that writes down its calls."""
+
+    calls: ClassVar[list[tuple[Any, ...]]] = []
+
+    def __init__(self, bootstrap: str) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, timeout: self.calls.append((name, *arguments))
 
     def __enter__(self) -> Self:
         return self

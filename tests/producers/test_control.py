@@ -1,7 +1,7 @@
 """The commands that ask something of jobs that there are: from options to calls of the client."""
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,24 +10,7 @@ from dueline.commands import Action, JobFilter
 from dueline.errors import InvalidJob
 from dueline.states import JobState
 from producers.cli import main
-
-
-class Recorder:
-    """A client that writes down its calls."""
-
-    calls: ClassVar[list[tuple[Any, ...]]] = []
-
-    def __init__(self, bootstrap: str) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments, timeout: self.calls.append((name, *arguments))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
+from tests.producers.fake_client import Recorder
 
 
 @pytest.fixture(autouse=True)
